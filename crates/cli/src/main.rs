@@ -1,0 +1,2 @@
+//! The `luthier` binary.
+fn main() {}

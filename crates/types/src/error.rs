@@ -1,0 +1,365 @@
+//! The one error type: a stable code, the cause in plain words, the evidence and the next step.
+//!
+//! `message` and `hint` are public. The source chain is internal: it is logged once, where the
+//! error is handled, and never sent to a client; [`Error::chain`] is the only way to read it.
+
+use std::{error::Error as StdError, fmt};
+
+use serde::{Deserialize, Serialize};
+
+/// Shorthand for results with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn StdError + Send + Sync>;
+
+/// What went wrong, as a name that never changes. Each has a page `docs/errors/<code>.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Code {
+    /// A value in the request is wrong.
+    BadRequest,
+    /// No token or a wrong one.
+    Unauthorized,
+    /// The thing asked for does not exist.
+    NotFound,
+    /// The name or state clashes with what exists.
+    Conflict,
+    /// The request body or archive is larger than the limit.
+    TooLarge,
+    /// Known, but not served.
+    NotSupported,
+    /// More CPU or memory was asked for than the machine has.
+    CapacityExceeded,
+    /// The package is not one: no `package.py`, no `get_model`, an unsafe archive.
+    InvalidPackage,
+    /// The requirements cannot be resolved or installed.
+    RequirementsError,
+    /// The package index does not answer.
+    IndexUnreachable,
+    /// The image is not in the catalogue.
+    UnknownImage,
+    /// The image's file system or interpreter could not be made on this machine.
+    ImageUnavailable,
+    /// The model failed: out of memory, crashed, or its code raised.
+    ModelServeError,
+    /// The model's answer does not fit its spec.
+    InvalidPrediction,
+    /// The model did not become ready in time.
+    DeploymentTimeout,
+    /// No replica of the model is serving.
+    ModelUnavailable,
+    /// The model did not answer before the deadline.
+    PredictTimeout,
+    /// The model has more waiting requests than it can take.
+    Overloaded,
+    /// A container could not be started for a reason of this machine.
+    ContainerFailed,
+    /// The job was cancelled.
+    Cancelled,
+    /// A fault of the server.
+    Internal,
+}
+
+/// Who can mend an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The caller: change the request.
+    Caller,
+    /// The package's author: change the package, its requirements or its resources.
+    Package,
+    /// The machine's operator.
+    Operator,
+    /// Luthier's developers.
+    Server,
+}
+
+impl Code {
+    /// Every code.
+    pub const ALL: [Self; 21] = [
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::NotFound,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::NotSupported,
+        Self::CapacityExceeded,
+        Self::InvalidPackage,
+        Self::RequirementsError,
+        Self::IndexUnreachable,
+        Self::UnknownImage,
+        Self::ImageUnavailable,
+        Self::ModelServeError,
+        Self::InvalidPrediction,
+        Self::DeploymentTimeout,
+        Self::ModelUnavailable,
+        Self::PredictTimeout,
+        Self::Overloaded,
+        Self::ContainerFailed,
+        Self::Cancelled,
+        Self::Internal,
+    ];
+
+    /// Who can mend it.
+    pub const fn fault(self) -> Fault {
+        match self {
+            Self::BadRequest
+            | Self::Unauthorized
+            | Self::NotFound
+            | Self::Conflict
+            | Self::TooLarge
+            | Self::NotSupported
+            | Self::UnknownImage
+            | Self::CapacityExceeded
+            | Self::ModelUnavailable
+            | Self::Overloaded
+            | Self::Cancelled => Fault::Caller,
+            Self::InvalidPackage
+            | Self::RequirementsError
+            | Self::ModelServeError
+            | Self::InvalidPrediction
+            | Self::DeploymentTimeout
+            | Self::PredictTimeout => Fault::Package,
+            Self::IndexUnreachable | Self::ImageUnavailable | Self::ContainerFailed => {
+                Fault::Operator
+            }
+            Self::Internal => Fault::Server,
+        }
+    }
+
+    /// Whether the same work may succeed when it is simply tried again.
+    pub const fn retryable(self) -> bool {
+        match self {
+            Self::IndexUnreachable
+            | Self::ContainerFailed
+            | Self::ImageUnavailable
+            | Self::Overloaded => true,
+            Self::BadRequest
+            | Self::Unauthorized
+            | Self::NotFound
+            | Self::Conflict
+            | Self::TooLarge
+            | Self::NotSupported
+            | Self::CapacityExceeded
+            | Self::InvalidPackage
+            | Self::RequirementsError
+            | Self::UnknownImage
+            | Self::ModelServeError
+            | Self::InvalidPrediction
+            | Self::DeploymentTimeout
+            | Self::ModelUnavailable
+            | Self::PredictTimeout
+            | Self::Cancelled
+            | Self::Internal => false,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What was observed. All of it is public; nothing here may hold a secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Evidence {
+    /// Exit status of a process, if it exited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal that ended a process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Whether the kernel killed for want of memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_of_memory: Option<bool>,
+    /// Memory limit in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit: Option<u64>,
+    /// Most memory used, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<u64>,
+    /// Last lines of the log, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+    /// Output of a tool (resolver, build) or a traceback, as it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
+impl Evidence {
+    /// Most lines of a log that are kept.
+    pub const LOG_LINES: usize = 40;
+    /// Most bytes of an output that are kept: its end, where the cause usually stands.
+    pub const OUTPUT_BYTES: usize = 16 * 1024;
+
+    /// Whether nothing was observed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Evidence that is the end of a tool's output.
+    pub fn output(text: &str) -> Self {
+        let mut start = text.len().saturating_sub(Self::OUTPUT_BYTES);
+        while !text.is_char_boundary(start) {
+            start += 1;
+        }
+        Self { output: Some(text[start..].to_owned()), ..Self::default() }
+    }
+
+    /// The evidence as lines of text for a person, without the log and the output.
+    pub fn summary(&self) -> Option<String> {
+        let mut parts = vec![];
+        if let Some(code) = self.exit_code {
+            parts.push(format!("exit status {code}"));
+        }
+        if let Some(signal) = self.signal {
+            parts.push(format!("ended by signal {signal}"));
+        }
+        if self.out_of_memory == Some(true) {
+            parts.push("out of memory".to_owned());
+        }
+        let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1024 * 1024));
+        match (self.memory_peak, self.memory_limit) {
+            (Some(peak), Some(limit)) => {
+                parts.push(format!("peak {} of {} allowed", mib(peak), mib(limit)));
+            }
+            (Some(peak), None) => parts.push(format!("peak {}", mib(peak))),
+            (None, Some(limit)) => parts.push(format!("limit {}", mib(limit))),
+            (None, None) => {}
+        }
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+/// A failure. `Display` gives the public message and never the source.
+#[derive(Serialize, Deserialize)]
+pub struct Error {
+    code: Code,
+    message: String,
+    #[serde(default)]
+    hint: Option<String>,
+    #[serde(default)]
+    evidence: Box<Evidence>,
+    #[serde(skip)]
+    source: Option<Source>,
+}
+
+impl Error {
+    /// A failure with a code and its cause in plain words (public).
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), hint: None, evidence: Box::default(), source: None }
+    }
+
+    /// A fault of the server: `operation` says what was being done (public), `source` why it
+    /// failed (internal).
+    pub fn internal(operation: impl fmt::Display, source: impl Into<Source>) -> Self {
+        Self::new(Code::Internal, format!("the server failed while {operation}"))
+            .hint("Look at the server's log for the cause; trying again may help.")
+            .source(source)
+    }
+
+    /// Adds the next step (public).
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds what was observed (public).
+    #[must_use]
+    pub fn evidence(mut self, evidence: Evidence) -> Self {
+        self.evidence = Box::new(evidence);
+        self
+    }
+
+    /// Adds the internal cause.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// The code.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The cause in plain words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The next step.
+    pub fn next_step(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// What was observed.
+    pub const fn observed(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Message, evidence and next step as one public text, for clients that show only one.
+    pub fn public_text(&self) -> String {
+        let mut text = self.message.clone();
+        if let Some(summary) = self.evidence.summary() {
+            text.push_str(&format!(" ({summary})"));
+        }
+        if let Some(hint) = &self.hint {
+            let stop = if text.ends_with(['.', '!', '?', ':']) { "" } else { "." };
+            text.push_str(&format!("{stop} {hint}"));
+        }
+        if let Some(output) = &self.evidence.output {
+            text.push_str(&format!("\n\n{}", output.trim_end()));
+        }
+        if !self.evidence.log.is_empty() {
+            text.push_str(&format!("\n\nLast lines of the log:\n{}", self.evidence.log.join("\n")));
+        }
+        text
+    }
+
+    /// The message and every internal cause below it, for the log only.
+    pub fn chain(&self) -> String {
+        let mut text = format!("{}: {}", self.code, self.message);
+        let mut cause: Option<&(dyn StdError + 'static)> =
+            self.source.as_deref().map(|s| s as &(dyn StdError + 'static));
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    }
+
+    /// The public parts, without the source; what is stored and sent on.
+    #[must_use]
+    pub fn to_public(&self) -> Self {
+        Self {
+            code: self.code,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+            evidence: self.evidence.clone(),
+            source: None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.chain())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|s| s as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! Typed ids, domain words, resource units and the transport-free [`Error`] that every other crate
+//! speaks. No IO, no async, no clock.
+
+#![forbid(unsafe_code)]
+
+mod deployment;
+mod digest;
+mod error;
+mod ids;
+mod job;
+pub mod layout;
+mod model;
+mod names;
+pub mod runner;
+mod units;
+
+pub use deployment::{ArtifactStatus, ArtifactType, DeploymentParams, DeploymentType, Phase};
+pub use digest::{Digest, EnvId, ParseDigestError};
+pub use error::{Code, Error, Evidence, Fault, Result};
+pub use ids::{
+    BaselineId, DatasetId, DeploymentId, FileId, JobId, ModelId, OrgId, ProjectId, ReplicaId,
+    RevisionId, UserId,
+};
+pub use job::{EnvType, JobStatus};
+pub use model::{Column, DataType, InputType, ModelSchema, ModelSpec, Task};
+pub use names::check_name;
+pub use units::{Mebibytes, Millicpu, Resources};

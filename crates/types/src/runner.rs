@@ -1,0 +1,128 @@
+//! The contract between the server and the runner: configuration in, health and errors out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::DataType;
+
+/// Media type of tables in both directions of `POST /predict`.
+pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
+
+/// Environment variable by which a memory-hungry allocator or BLAS is told how many threads to
+/// use; see [`RunnerConfig::threads`].
+pub const THREADS_ENV: &str = "OMP_NUM_THREADS";
+
+/// One input column as the package sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InputColumn {
+    /// Name.
+    pub name: String,
+    /// Decides the pandas dtype: float64, int64, bool, object, datetime64.
+    pub data_type: DataType,
+}
+
+/// What the runner reads at start, as JSON, from the file named by its only argument.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunnerConfig {
+    /// Directory of the package.
+    pub package: String,
+    /// `unix:/path` or `tcp:host:port` to listen on.
+    pub listen: String,
+    /// The model's inputs, in order.
+    pub inputs: Vec<InputColumn>,
+    /// The model's outputs, in order.
+    pub outputs: Vec<String>,
+    /// Threads that serve HTTP; health has one of its own besides.
+    pub threads: u32,
+    /// Largest request body taken, in bytes.
+    pub max_body_bytes: u64,
+}
+
+/// How far the runner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadPhase {
+    /// The interpreter is up; `package.py` is not yet imported.
+    Starting,
+    /// `package.py` is being imported.
+    Importing,
+    /// `get_model()` runs.
+    Loading,
+    /// Predictions are answered.
+    Ready,
+    /// Loading failed; `error` says why. The runner stays up to say so.
+    Failed,
+}
+
+/// Body of `GET /v2/health/ready`: status 200 when ready, 503 otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ready {
+    /// How far it is.
+    pub phase: LoadPhase,
+    /// Seconds that importing `package.py` took, once known.
+    pub import_seconds: Option<f64>,
+    /// Seconds that `get_model()` took, once known.
+    pub load_seconds: Option<f64>,
+    /// Resident memory of the process, in bytes.
+    pub memory_bytes: u64,
+    /// Version of the Python interpreter, for example `3.9.18`.
+    pub python: String,
+    /// Versions of the libraries installed in the environment, by normalised name.
+    pub packages: serde_json::Map<String, serde_json::Value>,
+    /// Set when `phase` is `failed`.
+    pub error: Option<RunnerError>,
+}
+
+/// Why the runner could not load the model or answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunnerErrorKind {
+    /// There is no `package.py`.
+    NoPackage,
+    /// `package.py` does not parse.
+    SyntaxError,
+    /// `package.py` imports a module that is not installed; `module` names it.
+    MissingModule,
+    /// Importing `package.py` raised.
+    ImportFailed,
+    /// `package.py` has no function `get_model`.
+    NoGetModel,
+    /// `get_model()` raised.
+    GetModelRaised,
+    /// The model has no method `predict`.
+    NoPredict,
+    /// `predict` raised.
+    PredictRaised,
+    /// `predict` did not return a pandas DataFrame.
+    NotADataFrame,
+    /// The result's columns are not the declared outputs.
+    WrongColumns,
+    /// The result's number of rows is not the input's.
+    WrongRows,
+    /// The result holds values that are not numbers, booleans or text.
+    WrongValues,
+    /// The request is malformed: not Arrow, a column missing, a type that does not fit.
+    BadRequest,
+    /// The request's body is larger than the limit.
+    TooLarge,
+    /// The model is not ready.
+    NotReady,
+    /// The package has no such hook.
+    NoSuchHook,
+    /// A fault of the runner.
+    Internal,
+}
+
+/// Body of every response of the runner that is not a success.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunnerError {
+    /// What kind of failure.
+    pub kind: RunnerErrorKind,
+    /// One sentence.
+    pub message: String,
+    /// Type of the Python exception, for example `ValueError`.
+    pub exception: Option<String>,
+    /// The Python traceback, frames of the runner left out.
+    pub traceback: Option<String>,
+    /// The module that is missing.
+    pub module: Option<String>,
+}
