@@ -58,7 +58,11 @@ impl TryFrom<String> for Digest {
     type Error = ParseDigestError;
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 64 && text.bytes().all(hex) { Ok(Self(text)) } else { Err(ParseDigestError) }
+        if text.len() == 64 && text.bytes().all(hex) {
+            Ok(Self(text))
+        } else {
+            Err(ParseDigestError)
+        }
     }
 }
 
@@ -113,7 +117,10 @@ mod tests {
 
     #[test]
     fn moving_a_field_boundary_changes_the_digest() {
-        assert_ne!(Digest::of_fields(["ab", "c"]), Digest::of_fields(["a", "bc"]));
+        assert_ne!(
+            Digest::of_fields(["ab", "c"]),
+            Digest::of_fields(["a", "bc"])
+        );
     }
 
     #[test]

@@ -203,7 +203,10 @@ impl Evidence {
         while !text.is_char_boundary(start) {
             start += 1;
         }
-        Self { output: Some(text[start..].to_owned()), ..Self::default() }
+        Self {
+            output: Some(text[start..].to_owned()),
+            ..Self::default()
+        }
     }
 
     /// The evidence as lines of text for a person, without the log and the output.
@@ -247,15 +250,24 @@ pub struct Error {
 impl Error {
     /// A failure with a code and its cause in plain words (public).
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), hint: None, evidence: Box::default(), source: None }
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            evidence: Box::default(),
+            source: None,
+        }
     }
 
     /// A fault of the server: `operation` says what was being done (public), `source` why it
     /// failed (internal).
     pub fn internal(operation: impl fmt::Display, source: impl Into<Source>) -> Self {
-        Self::new(Code::Internal, format!("the server failed while {operation}"))
-            .hint("Look at the server's log for the cause; trying again may help.")
-            .source(source)
+        Self::new(
+            Code::Internal,
+            format!("the server failed while {operation}"),
+        )
+        .hint("Look at the server's log for the cause; trying again may help.")
+        .source(source)
     }
 
     /// Adds the next step (public).
@@ -306,14 +318,21 @@ impl Error {
             text.push_str(&format!(" ({summary})"));
         }
         if let Some(hint) = &self.hint {
-            let stop = if text.ends_with(['.', '!', '?', ':']) { "" } else { "." };
+            let stop = if text.ends_with(['.', '!', '?', ':']) {
+                ""
+            } else {
+                "."
+            };
             text.push_str(&format!("{stop} {hint}"));
         }
         if let Some(output) = &self.evidence.output {
             text.push_str(&format!("\n\n{}", output.trim_end()));
         }
         if !self.evidence.log.is_empty() {
-            text.push_str(&format!("\n\nLast lines of the log:\n{}", self.evidence.log.join("\n")));
+            text.push_str(&format!(
+                "\n\nLast lines of the log:\n{}",
+                self.evidence.log.join("\n")
+            ));
         }
         text
     }
@@ -321,8 +340,10 @@ impl Error {
     /// The message and every internal cause below it, for the log only.
     pub fn chain(&self) -> String {
         let mut text = format!("{}: {}", self.code, self.message);
-        let mut cause: Option<&(dyn StdError + 'static)> =
-            self.source.as_deref().map(|s| s as &(dyn StdError + 'static));
+        let mut cause: Option<&(dyn StdError + 'static)> = self
+            .source
+            .as_deref()
+            .map(|s| s as &(dyn StdError + 'static));
         while let Some(error) = cause {
             text.push_str(&format!(": {error}"));
             cause = error.source();
@@ -357,7 +378,9 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|s| s as &(dyn StdError + 'static))
+        self.source
+            .as_deref()
+            .map(|s| s as &(dyn StdError + 'static))
     }
 }
 

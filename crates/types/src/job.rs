@@ -35,6 +35,10 @@ pub enum EnvType {
     #[serde(alias = "production")]
     Production,
     /// A named dataset. Users copy the hyphenated spelling from published examples.
-    #[serde(alias = "PRE-PRODUCTION", alias = "pre_production", alias = "pre-production")]
+    #[serde(
+        alias = "PRE-PRODUCTION",
+        alias = "pre_production",
+        alias = "pre-production"
+    )]
     PreProduction,
 }

@@ -9,16 +9,23 @@ use crate::{Code, Error};
 pub fn check_name(what: &str, name: &str) -> Result<(), Error> {
     const MAX: usize = 128;
     let bad = |cause: String| {
-        Err(Error::new(Code::BadRequest, cause)
-            .hint(format!("Use 1 to {MAX} letters, digits, underscores or hyphens.")))
+        Err(Error::new(Code::BadRequest, cause).hint(format!(
+            "Use 1 to {MAX} letters, digits, underscores or hyphens."
+        )))
     };
     if name.is_empty() {
         return bad(format!("the {what} name is empty"));
     }
     if name.len() > MAX {
-        return bad(format!("the {what} name has {} bytes, more than {MAX}", name.len()));
+        return bad(format!(
+            "the {what} name has {} bytes, more than {MAX}",
+            name.len()
+        ));
     }
-    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))) {
+    match name
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
+    {
         Some(c) => bad(format!("the {what} name `{name}` contains {c:?}")),
         None => Ok(()),
     }

@@ -51,7 +51,10 @@ pub struct Resources {
 
 impl Default for Resources {
     fn default() -> Self {
-        Self { cpu: Millicpu(100), memory: Mebibytes(256) }
+        Self {
+            cpu: Millicpu(100),
+            memory: Mebibytes(256),
+        }
     }
 }
 
@@ -82,6 +85,9 @@ pub(crate) fn check_range(
         return Ok(());
     }
     let (low, high) = (range.start(), range.end());
-    Err(Error::new(Code::BadRequest, format!("{field} is {value}, outside {low} to {high} {unit}"))
-        .hint(format!("Give a {field} from {low} to {high}.")))
+    Err(Error::new(
+        Code::BadRequest,
+        format!("{field} is {value}, outside {low} to {high} {unit}"),
+    )
+    .hint(format!("Give a {field} from {low} to {high}.")))
 }

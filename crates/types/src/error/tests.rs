@@ -3,16 +3,19 @@
 use super::*;
 
 fn out_of_memory() -> Error {
-    Error::new(Code::ModelServeError, "the model ran out of memory while loading")
-        .hint("Give it 700 MiB.")
-        .evidence(Evidence {
-            out_of_memory: Some(true),
-            memory_limit: Some(512 << 20),
-            memory_peak: Some(511 << 20),
-            log: vec!["loading".into()],
-            ..Evidence::default()
-        })
-        .source(std::io::Error::other("secret-host refused"))
+    Error::new(
+        Code::ModelServeError,
+        "the model ran out of memory while loading",
+    )
+    .hint("Give it 700 MiB.")
+    .evidence(Evidence {
+        out_of_memory: Some(true),
+        memory_limit: Some(512 << 20),
+        memory_peak: Some(511 << 20),
+        log: vec!["loading".into()],
+        ..Evidence::default()
+    })
+    .source(std::io::Error::other("secret-host refused"))
 }
 
 #[test]
@@ -31,7 +34,11 @@ fn the_source_is_in_the_chain_and_nowhere_else() {
     assert!(error.chain().contains("secret-host"));
     assert!(!error.to_string().contains("secret-host"));
     assert!(!error.public_text().contains("secret-host"));
-    assert!(!serde_json::to_string(&error).unwrap().contains("secret-host"));
+    assert!(
+        !serde_json::to_string(&error)
+            .unwrap()
+            .contains("secret-host")
+    );
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! Containers that are only remembered. A test plays the part of the kernel through
+//! [`FakeRuntime::exit`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use luthier_types::{Code, Error, Result};
+
+use crate::{ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit};
+
+struct Fake {
+    spec: ContainerSpec,
+    state: ContainerState,
+}
+
+/// A [`ContainerRuntime`] in memory.
+#[derive(Default)]
+pub struct FakeRuntime {
+    containers: Mutex<BTreeMap<ContainerId, Fake>>,
+    refuse: Mutex<Option<String>>,
+}
+
+impl FakeRuntime {
+    fn containers(&self) -> MutexGuard<'_, BTreeMap<ContainerId, Fake>> {
+        self.containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes `start` fail with `cause` until called with `None`.
+    pub fn refuse(&self, cause: Option<&str>) {
+        *self.refuse.lock().unwrap_or_else(PoisonError::into_inner) = cause.map(str::to_owned);
+    }
+
+    /// Ends a running container as the kernel would.
+    pub fn exit(&self, id: &ContainerId, exit: Exit) {
+        if let Some(fake) = self.containers().get_mut(id) {
+            fake.state = ContainerState::Exited(exit);
+        }
+    }
+
+    /// The specs of every container, by id.
+    pub fn specs(&self) -> Vec<ContainerSpec> {
+        self.containers()
+            .values()
+            .map(|fake| fake.spec.clone())
+            .collect()
+    }
+}
+
+fn status(fake: &Fake) -> ContainerStatus {
+    ContainerStatus {
+        id: fake.spec.id.clone(),
+        labels: fake.spec.labels.clone(),
+        state: fake.state.clone(),
+        memory: matches!(fake.state, ContainerState::Running { .. }).then_some(1 << 20),
+        memory_limit: fake.spec.memory,
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for FakeRuntime {
+    async fn start(&self, spec: &ContainerSpec) -> Result<()> {
+        if let Some(cause) = &*self.refuse.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(Error::new(Code::ContainerFailed, cause.clone()));
+        }
+        self.containers()
+            .entry(spec.id.clone())
+            .or_insert_with(|| Fake {
+                spec: spec.clone(),
+                state: ContainerState::Running { pid: 1 },
+            });
+        Ok(())
+    }
+
+    async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<()> {
+        if let Some(fake) = self.containers().get_mut(id)
+            && !matches!(fake.state, ContainerState::Exited(_))
+        {
+            fake.state = ContainerState::Exited(Exit {
+                code: None,
+                signal: Some(15),
+                out_of_memory: false,
+                memory_peak: None,
+                error: None,
+            });
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        self.containers().remove(id);
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerStatus>> {
+        Ok(self.containers().values().map(status).collect())
+    }
+
+    async fn status(&self, id: &ContainerId) -> Result<Option<ContainerStatus>> {
+        Ok(self.containers().get(id).map(status))
+    }
+
+    async fn logs(&self, _id: &ContainerId, _lines: usize) -> Result<Vec<String>> {
+        Ok(vec![])
+    }
+}

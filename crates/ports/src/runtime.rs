@@ -1,0 +1,149 @@
+//! Containers.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use luthier_types::{Mebibytes, Millicpu, Result};
+use serde::{Deserialize, Serialize};
+
+/// Names a container within its runtime: 1 to 63 lower-case letters, digits and hyphens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ContainerId(pub String);
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A host directory seen inside a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Directory on the host.
+    pub source: PathBuf,
+    /// Absolute path inside.
+    pub target: PathBuf,
+    /// Whether the container may write.
+    pub read_only: bool,
+}
+
+/// What a container reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// Only its own loopback.
+    Loopback,
+    /// The host's network; for building packages from source.
+    Host,
+}
+
+/// What to run and within which bounds. Everything else is closed: read-only root, no
+/// capabilities, no new privileges, seccomp, own user, pid, ipc, uts and mount namespaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Unique within the runtime.
+    pub id: ContainerId,
+    /// Root file system on the host, mounted read-only.
+    pub rootfs: PathBuf,
+    /// Directories mounted into it.
+    pub mounts: Vec<Mount>,
+    /// Program and arguments.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Working directory inside.
+    pub cwd: PathBuf,
+    /// Hard limit of memory, swap included.
+    pub memory: Mebibytes,
+    /// CPU reservation, as a weight.
+    pub cpu: Millicpu,
+    /// Whether `cpu` is a hard cap as well.
+    pub cpu_cap: bool,
+    /// Most processes and threads.
+    pub pids: u32,
+    /// Size of the writable scratch space, a tmpfs on `/tmp`, which counts against `memory`.
+    pub scratch: Mebibytes,
+    /// What it reaches.
+    pub network: Network,
+    /// Labels that `list` gives back.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// Exit status, if it exited by itself.
+    pub code: Option<i32>,
+    /// Signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether the kernel killed a process of it for want of memory.
+    pub out_of_memory: bool,
+    /// Most memory it used, in bytes.
+    pub memory_peak: Option<u64>,
+    /// Set when it could not be started, or its end was not seen: the cause.
+    pub error: Option<String>,
+}
+
+/// Where a container stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerState {
+    /// Being made.
+    Starting,
+    /// Its first process, as the host numbers it, runs.
+    Running {
+        /// Process id on the host.
+        pid: u32,
+    },
+    /// It ended.
+    Exited(Exit),
+}
+
+/// A container as `list` and `status` see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerStatus {
+    /// Its id.
+    pub id: ContainerId,
+    /// Labels of its spec.
+    pub labels: BTreeMap<String, String>,
+    /// Where it stands.
+    pub state: ContainerState,
+    /// Memory it uses now, in bytes, when running.
+    pub memory: Option<u64>,
+    /// Its memory limit.
+    pub memory_limit: Mebibytes,
+}
+
+/// Runs containers on this machine or elsewhere.
+///
+/// **Guarantees:** containers outlive the server; a new runtime over the same state directory
+/// sees them. A container that has ended keeps its status and logs until `remove`.
+#[async_trait]
+pub trait ContainerRuntime: Send + Sync + 'static {
+    /// Starts a container. Returns when it is accepted; `status` tells of the rest.
+    ///
+    /// **Guarantees:** idempotent: starting an id that exists changes nothing.
+    ///
+    /// # Errors
+    /// `ContainerFailed` when this machine cannot start it, with the cause and next step.
+    async fn start(&self, spec: &ContainerSpec) -> Result<()>;
+
+    /// Ends a container: SIGTERM, and SIGKILL to all of it after `grace`. Returns when it has
+    /// ended. No error when it has ended already or does not exist.
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()>;
+
+    /// Forgets an ended container with all it left: status, logs, cgroup, mounts, directories. A
+    /// running one is killed first. No error when it does not exist.
+    async fn remove(&self, id: &ContainerId) -> Result<()>;
+
+    /// Every container, by id.
+    async fn list(&self) -> Result<Vec<ContainerStatus>>;
+
+    /// One container; `None` when it does not exist.
+    async fn status(&self, id: &ContainerId) -> Result<Option<ContainerStatus>>;
+
+    /// The last `lines` lines of its output, oldest first, both streams as they were written.
+    /// Empty when it does not exist.
+    async fn logs(&self, id: &ContainerId, lines: usize) -> Result<Vec<String>>;
+}
