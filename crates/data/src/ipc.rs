@@ -1,0 +1,61 @@
+//! Arrow IPC streams, as spoken with the runner.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
+use arrow_ipc::{reader::StreamDecoder, writer::StreamWriter};
+use arrow_schema::Schema;
+use bytes::Bytes;
+use luthier_types::{Code, Error};
+
+/// The table as one Arrow IPC stream.
+///
+/// # Errors
+/// [`Code::Internal`] when the table cannot be written, which is a fault of the server.
+pub fn to_ipc(batch: &RecordBatch) -> Result<Vec<u8>, Error> {
+    let write = || {
+        let buffer = Vec::with_capacity(1024 + batch.get_array_memory_size());
+        let mut writer = StreamWriter::try_new(buffer, batch.schema_ref())?;
+        writer.write(batch)?;
+        writer.into_inner()
+    };
+    write().map_err(|e| Error::internal("writing a table for the model", e))
+}
+
+/// The table in an Arrow IPC stream; several batches become one. Nothing is copied where the
+/// alignment allows it.
+///
+/// # Errors
+/// [`Code::InvalidPrediction`] when the bytes are not an Arrow IPC stream.
+pub fn from_ipc(bytes: Bytes) -> Result<RecordBatch, Error> {
+    let bad = |e: arrow_schema::ArrowError| {
+        Error::new(
+            Code::InvalidPrediction,
+            "the model's answer is not an Arrow IPC stream",
+        )
+        .source(e)
+    };
+    let mut buffer = Buffer::from(bytes);
+    let mut decoder = StreamDecoder::new();
+    let mut batches = vec![];
+    while !buffer.is_empty() {
+        let before = buffer.len();
+        if let Some(batch) = decoder.decode(&mut buffer).map_err(bad)? {
+            batches.push(batch);
+        } else if buffer.len() == before {
+            break;
+        }
+    }
+    decoder.finish().map_err(bad)?;
+    match batches.len() {
+        0 => {
+            let schema = decoder
+                .schema()
+                .unwrap_or_else(|| Arc::new(Schema::empty()));
+            Ok(RecordBatch::new_empty(schema))
+        }
+        1 => Ok(batches.remove(0)),
+        _ => arrow_select::concat::concat_batches(&batches[0].schema(), &batches).map_err(bad),
+    }
+}
