@@ -3,7 +3,7 @@
 //! `message` and `hint` are public. The source chain is internal: it is logged once, where the
 //! error is handled, and never sent to a client; [`Error::chain`] is the only way to read it.
 
-use std::{error::Error as StdError, fmt};
+use std::{error::Error as StdError, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 type Source = Box<dyn StdError + Send + Sync>;
+type SharedSource = Arc<dyn StdError + Send + Sync>;
 
 /// What went wrong, as a name that never changes. Each has a page `docs/errors/<code>.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -235,7 +236,7 @@ impl Evidence {
 }
 
 /// A failure. `Display` gives the public message and never the source.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Error {
     code: Code,
     message: String,
@@ -244,7 +245,7 @@ pub struct Error {
     #[serde(default)]
     evidence: Box<Evidence>,
     #[serde(skip)]
-    source: Option<Source>,
+    source: Option<SharedSource>,
 }
 
 impl Error {
@@ -287,7 +288,7 @@ impl Error {
     /// Adds the internal cause.
     #[must_use]
     pub fn source(mut self, source: impl Into<Source>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 
