@@ -1,1 +1,12 @@
-//! store
+//! The database: migrations, rows, transactions; and blobs on the local disk.
+//!
+//! Functions take a connection, so that a use case can put several into one transaction. They write
+//! ids and times as given and decide nothing.
+
+#![forbid(unsafe_code)]
+
+pub mod deployments;
+mod open;
+pub mod values;
+
+pub use open::{Store, failed};
