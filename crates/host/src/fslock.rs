@@ -1,0 +1,74 @@
+//! Locks between processes, by advisory locks on files: gone with the process that holds them,
+//! however it ended.
+
+use std::{
+    fs::{File, TryLockError},
+    path::Path,
+    time::Duration,
+};
+
+use luthier_types::{Error, Result};
+
+/// An exclusive lock, held until dropped.
+#[derive(Debug)]
+pub struct FileLock {
+    _file: File,
+}
+
+/// How often a waiting lock is tried again.
+const POLL: Duration = Duration::from_millis(50);
+
+impl FileLock {
+    /// Waits until the lock at `path` is free and takes it. The file is made when it is missing
+    /// and stays. Excludes other processes and other callers in this one.
+    ///
+    /// **Cancellation:** the lock is not taken.
+    ///
+    /// # Errors
+    /// `Internal` when the file cannot be made or locked.
+    pub async fn acquire(path: &Path) -> Result<Self> {
+        loop {
+            if let Some(lock) = Self::try_acquire(path)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Takes the lock if it is free.
+    ///
+    /// # Errors
+    /// `Internal` when the file cannot be made or locked.
+    pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
+        let failed = |e: std::io::Error| Error::internal(format!("locking {}", path.display()), e);
+        if let Some(parent) = path.parent() {
+            fs_err::create_dir_all(parent).map_err(failed)?;
+        }
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(failed(e)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_lock_excludes_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/a.lock");
+        let held = FileLock::acquire(&path).await.unwrap();
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(held);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+}
