@@ -138,6 +138,18 @@ impl Cells {
         Ok(())
     }
 
+    /// Adds an integer that may be beyond `i64`: a float column takes it rounded, a text column as
+    /// it was written.
+    pub(crate) fn unsigned(&mut self, value: u64) -> Fit {
+        match (i64::try_from(value), self) {
+            (Ok(value), cells) => return cells.int(value),
+            (Err(_), Self::Float(b)) => b.append_value(value as f64),
+            (Err(_), Self::Text(b)) => b.append_value(value.to_string()),
+            (Err(_), _) => return Err(Unfit),
+        }
+        Ok(())
+    }
+
     /// Adds a boolean.
     pub(crate) fn bool(&mut self, value: bool) -> Fit {
         match self {

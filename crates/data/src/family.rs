@@ -28,7 +28,7 @@ pub(crate) enum Family {
     /// Lists of floats.
     Vector(ListArray),
     /// Nothing but missing values, this many.
-    Nothing(#[expect(dead_code, reason = "kept for debugging")] usize),
+    Nothing(usize),
 }
 
 /// The Arrow type that is handled for `data_type`; none if there is none.
@@ -88,5 +88,20 @@ impl Family {
         Self::of(array)
             .or_else(|| Self::of(&cast(array, &Arrow::Utf8).ok()?))
             .unwrap_or(Self::Nothing(array.len()))
+    }
+
+    /// The numbers of the list at `row`, missing ones as NaN; none if the list itself is missing.
+    pub(crate) fn list_item(lists: &ListArray, row: usize) -> Option<Vec<f64>> {
+        if lists.is_null(row) {
+            return None;
+        }
+        let values = lists.value(row);
+        Some(
+            values
+                .as_primitive::<Float64Type>()
+                .iter()
+                .map(|v| v.unwrap_or(f64::NAN))
+                .collect(),
+        )
     }
 }

@@ -5,17 +5,25 @@
 
 #![forbid(unsafe_code)]
 
+mod canonical;
 mod cells;
 mod family;
+mod infer;
 mod ipc;
 mod rows;
+mod sample;
 mod schema;
+mod source;
 mod time;
 mod write;
 
+pub use canonical::{Published, canonicalise};
+pub use infer::{InferOptions, bin_edges, infer_schema};
 pub use ipc::{from_ipc, to_ipc};
 pub use rows::{Missing, RowParser, rows_to_batch};
+pub use sample::{head_parquet, sample_parquet, synthetic_rows};
 pub use schema::arrow_schema;
+pub use source::{FileKind, MAX_COLUMNS, sniff};
 pub use time::parse_timestamp;
 pub use write::{batch_to_rows, write_json_rows};
 

@@ -391,17 +391,7 @@ impl<'de> Visitor<'de> for Cell<'_, '_> {
         self.put(|cells| cells.int(value), || value.to_string())
     }
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        match i64::try_from(value) {
-            Ok(value) => self.visit_i64(value),
-            // Beyond i64: a float column takes it rounded, a text column as it was written.
-            Err(_) => match &mut self.table.cells[self.place] {
-                Cells::Text(b) => {
-                    b.append_value(value.to_string());
-                    Ok(())
-                }
-                _ => self.put(|cells| cells.float(value as f64), || value.to_string()),
-            },
-        }
+        self.put(|cells| cells.unsigned(value), || value.to_string())
     }
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
         self.put(|cells| cells.float(value), || value.to_string())

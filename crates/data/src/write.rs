@@ -67,14 +67,9 @@ impl Family {
                 .then(|| crate::time::format_micros(a.value(row)))
                 .flatten()
                 .into(),
-            Self::Vector(a) if a.is_null(row) => Value::Null,
-            Self::Vector(a) => {
-                let values = a.value(row);
-                let Family::Float(values) = Family::lenient(&values) else {
-                    return Value::Null;
-                };
-                values.iter().map(Value::from).collect()
-            }
+            Self::Vector(a) => Self::list_item(a, row)
+                .map(|values| values.into_iter().map(Value::from).collect())
+                .unwrap_or_default(),
             Self::Nothing(_) => Value::Null,
         }
     }
