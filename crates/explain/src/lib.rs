@@ -1,1 +1,103 @@
-//! explain
+//! Explains one prediction of a black-box model by attributing it to the model's inputs.
+//!
+//! The engine is pure: no IO, no async, no clock; chance comes from a seeded ChaCha generator
+//! only. It never calls the model itself. [`explain`] turns a [`Problem`] into a [`Machine`] that
+//! *asks* for predictions and is *told* them:
+//!
+//! ```text
+//!            next_batch() -> Some(rows)          next_batch() -> None
+//!  explain ──────────▶ asking ◀──────────▶ answered ──────────▶ finish() -> Explanation
+//!                         tell(predictions)
+//! ```
+//!
+//! What is asked never depends on what was told, so several batches may be in flight; they must be
+//! told in the order in which they were asked. The numbers depend on the problem alone, not on the
+//! size of the batches.
+//!
+//! A method is one module that implements `Plan` (or, when it averages predictions over the
+//! reference, `averages::Questions`) and one arm in [`explain`].
+
+#![forbid(unsafe_code)]
+
+mod ablation;
+mod averages;
+mod coalitions;
+mod fiddler_shap;
+mod kernel_shap;
+mod machine;
+mod problem;
+mod random;
+mod reset;
+mod rows;
+mod solve;
+mod stats;
+mod values;
+
+pub use machine::{Explanation, Machine, OutputExplanation};
+pub use problem::{DEFAULT_MAX_BATCH_ROWS, Method, Problem};
+
+use averages::Averages;
+use luthier_types::Error;
+use machine::{Driver, Plan};
+use rows::Rows;
+
+/// Starts an explanation.
+///
+/// # Errors
+/// [`luthier_types::Code::BadRequest`] when the problem is not one: no inputs, no outputs, no
+/// reference, a reference of another shape than the row, parameters out of range, or a method that
+/// cannot treat the type of a column.
+pub fn explain(problem: Problem) -> Result<Box<dyn Machine>, Error> {
+    problem.check()?;
+    let Problem {
+        row,
+        reference,
+        outputs,
+        method,
+        seed,
+        max_batch_rows,
+    } = problem;
+    let num_refs = reference.num_rows();
+    let reference = match method {
+        Method::FiddlerShap { .. } | Method::Shap | Method::Permute { .. } => reference,
+        Method::MeanReset => reset::mean_row(&row, &reference)?,
+        Method::ZeroReset => reset::zero_row(&row)?,
+    };
+    let rows = Rows::new(&row, &reference)?;
+    let plan: Box<dyn Plan> = match method {
+        Method::FiddlerShap {
+            num_permutations,
+            ci_level,
+        } => Box::new(fiddler_shap::FiddlerShap::new(
+            &rows,
+            outputs.len(),
+            num_permutations,
+            ci_level,
+            seed,
+        )),
+        Method::Shap => Box::new(Averages::new(
+            kernel_shap::KernelShap::new(&rows, seed),
+            outputs.len(),
+        )),
+        Method::Permute { num_permutations } => Box::new(Averages::new(
+            ablation::Ablation::permute(&rows, num_permutations, seed),
+            outputs.len(),
+        )),
+        Method::ZeroReset => Box::new(Averages::new(
+            ablation::Ablation::reset(&rows, None),
+            outputs.len(),
+        )),
+        Method::MeanReset => Box::new(Averages::new(
+            ablation::Ablation::reset(&rows, Some(num_refs)),
+            outputs.len(),
+        )),
+    };
+    Ok(Box::new(Driver::new(
+        rows,
+        outputs,
+        plan,
+        method,
+        seed,
+        max_batch_rows,
+    )))
+}

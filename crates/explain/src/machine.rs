@@ -1,0 +1,214 @@
+//! The ask/tell machine: cuts what a plan asks into batches and hands it the answers row by row.
+
+use std::collections::VecDeque;
+
+use arrow_array::RecordBatch;
+use luthier_types::{Code, Error};
+use serde::{Deserialize, Serialize};
+
+use crate::{problem::Method, rows::Rows, values::predictions};
+
+/// An explanation under way.
+pub trait Machine: Send {
+    /// The next rows to predict: the model's inputs, at least one row and at most as many as the
+    /// problem allows per batch; `None` when there are no more. May be called again before the
+    /// batches already handed out are told.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when the rows cannot be put together.
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error>;
+
+    /// Takes the model's answer to the oldest batch not yet told: its rows, in order.
+    ///
+    /// # Errors
+    /// [`Code::InvalidPrediction`] when the answer lacks rows, an output, or has an output that is
+    /// not a finite number; [`Code::Internal`] when no batch waits for an answer. The machine is
+    /// of no use afterwards.
+    fn tell(&mut self, predictions: &RecordBatch) -> Result<(), Error>;
+
+    /// The explanation, once [`Machine::next_batch`] gave `None` and every batch is told.
+    ///
+    /// # Errors
+    /// [`Code::Internal`] when it is called earlier.
+    fn finish(self: Box<Self>) -> Result<Explanation, Error>;
+}
+
+/// What the inputs contributed to a prediction, and what reproduces the figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The method, with the parameters that were asked for.
+    pub method: Method,
+    /// Per explained output, in the order of the problem.
+    pub outputs: Vec<OutputExplanation>,
+    /// Number of reference rows, repetitions included; `None` when the method has none.
+    pub num_refs: Option<usize>,
+    /// The effective number of permutations, if the method has any (see
+    /// [`Method::FiddlerShap`]).
+    pub num_permutations: Option<usize>,
+    /// Confidence level of the uncertainties, if the method has any.
+    pub ci_level: Option<f64>,
+    /// Number of rows the model was asked about.
+    pub rows_evaluated: u64,
+    /// The problem's seed.
+    pub seed: u64,
+}
+
+/// What the inputs contributed to one output of a prediction.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutputExplanation {
+    /// Name of the output.
+    pub output: String,
+    /// The prediction for the explained row.
+    pub model_prediction: f64,
+    /// What it is compared with: the mean prediction over the reference, or the prediction for the
+    /// row that a reset method resets to.
+    pub baseline_prediction: f64,
+    /// Per input, in order. For the two SHAP methods they add up to
+    /// `model_prediction - baseline_prediction`.
+    pub attributions: Vec<f64>,
+    /// Per input, in order: half the width of the confidence interval of the attribution. Given by
+    /// FIDDLER_SHAP with at least two reference rows; a single one says nothing about the spread.
+    pub uncertainties: Option<Vec<f64>>,
+}
+
+/// What a method asks, row by row, and makes of the answers.
+pub(crate) trait Plan: Send {
+    /// Writes the source of each feature of the next row into `picks`; `false` after the last.
+    fn next_row(&mut self, rows: &Rows, picks: &mut [u32]) -> bool;
+
+    /// Takes the outputs predicted for the oldest row without an answer.
+    fn answer(&mut self, outputs: &[f64]) -> Result<(), Error>;
+
+    /// Called when every row has its answer.
+    fn conclude(self: Box<Self>) -> Result<Outcome, Error>;
+}
+
+/// What a plan found. Lists are per output; the inner ones per feature.
+pub(crate) struct Outcome {
+    pub(crate) model: Vec<f64>,
+    pub(crate) baseline: Vec<f64>,
+    pub(crate) attributions: Vec<Vec<f64>>,
+    pub(crate) uncertainties: Option<Vec<Vec<f64>>>,
+    pub(crate) num_refs: Option<usize>,
+    pub(crate) num_permutations: Option<usize>,
+    pub(crate) ci_level: Option<f64>,
+}
+
+/// Drives a plan in batches.
+pub(crate) struct Driver {
+    rows: Rows,
+    outputs: Vec<String>,
+    plan: Box<dyn Plan>,
+    method: Method,
+    seed: u64,
+    max_batch_rows: usize,
+    /// Sizes of the batches that wait for an answer, oldest first.
+    awaited: VecDeque<usize>,
+    rows_evaluated: u64,
+    exhausted: bool,
+}
+
+// === impl Driver ===
+
+impl Driver {
+    pub(crate) fn new(
+        rows: Rows,
+        outputs: Vec<String>,
+        plan: Box<dyn Plan>,
+        method: Method,
+        seed: u64,
+        max_batch_rows: usize,
+    ) -> Self {
+        Self {
+            rows,
+            outputs,
+            plan,
+            method,
+            seed,
+            max_batch_rows,
+            awaited: VecDeque::new(),
+            rows_evaluated: 0,
+            exhausted: false,
+        }
+    }
+}
+
+impl Machine for Driver {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
+        let mut picks = vec![vec![]; self.rows.features()];
+        let mut row = vec![0; self.rows.features()];
+        let mut len = 0;
+        while len < self.max_batch_rows && !self.exhausted {
+            if !self.plan.next_row(&self.rows, &mut row) {
+                self.exhausted = true;
+                break;
+            }
+            for (column, &pick) in picks.iter_mut().zip(&row) {
+                column.push(pick);
+            }
+            len += 1;
+        }
+        if len == 0 {
+            return Ok(None);
+        }
+        let batch = self.rows.batch(picks)?;
+        self.awaited.push_back(len);
+        self.rows_evaluated += len as u64;
+        Ok(Some(batch))
+    }
+
+    fn tell(&mut self, answer: &RecordBatch) -> Result<(), Error> {
+        let rows = self
+            .awaited
+            .pop_front()
+            .ok_or_else(|| misuse("told more than was asked"))?;
+        let columns = predictions(answer, &self.outputs, rows)?;
+        let mut values = vec![0.0; columns.len()];
+        for i in 0..rows {
+            for (value, column) in values.iter_mut().zip(&columns) {
+                *value = column[i];
+            }
+            self.plan.answer(&values)?;
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> Result<Explanation, Error> {
+        if !self.exhausted || !self.awaited.is_empty() {
+            return Err(misuse("finished before every row was asked and told"));
+        }
+        let found = self.plan.conclude()?;
+        let mut uncertainties = found.uncertainties.map(Vec::into_iter);
+        let outputs = self
+            .outputs
+            .into_iter()
+            .zip(found.model)
+            .zip(found.baseline)
+            .zip(found.attributions)
+            .map(
+                |(((output, model), baseline), attributions)| OutputExplanation {
+                    output,
+                    model_prediction: model,
+                    baseline_prediction: baseline,
+                    attributions,
+                    uncertainties: uncertainties.as_mut().and_then(Iterator::next),
+                },
+            )
+            .collect();
+        Ok(Explanation {
+            method: self.method,
+            outputs,
+            num_refs: found.num_refs,
+            num_permutations: found.num_permutations,
+            ci_level: found.ci_level,
+            rows_evaluated: self.rows_evaluated,
+            seed: self.seed,
+        })
+    }
+}
+
+/// The machine was driven in the wrong order.
+pub(crate) fn misuse(what: &str) -> Error {
+    Error::new(Code::Internal, format!("an explanation was {what}"))
+        .hint("This is a fault of the server; report it with the request that led to it.")
+}
