@@ -111,7 +111,6 @@ impl Source {
             .map_err(|e| bad_csv(&e))?;
         let batches = Box::new(reader.map(|batch| batch.map_err(|e| bad_csv(&e))));
         Ok(Self {
-            kind: FileKind::Csv,
             columns,
             batches,
         })
@@ -134,7 +133,6 @@ impl Source {
             .map_err(bad_parquet)?;
         let batches = Box::new(reader.map(|batch| batch.map_err(bad_parquet)));
         Ok(Self {
-            kind: FileKind::Parquet,
             columns,
             batches,
         })
