@@ -219,4 +219,4 @@ fn unwritable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,13 +1,12 @@
 //! Arrow IPC streams, as spoken with the runner.
 
-use std::sync::Arc;
-
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_ipc::{reader::StreamDecoder, writer::StreamWriter};
-use arrow_schema::Schema;
 use bytes::Bytes;
 use luthier_types::{Code, Error};
+
+use crate::guard::guarded;
 
 /// The table as one Arrow IPC stream.
 ///
@@ -29,6 +28,18 @@ pub fn to_ipc(batch: &RecordBatch) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// [`Code::InvalidPrediction`] when the bytes are not an Arrow IPC stream.
 pub fn from_ipc(bytes: Bytes) -> Result<RecordBatch, Error> {
+    guarded(
+        || decode(bytes),
+        || {
+            Error::new(
+                Code::InvalidPrediction,
+                "the model's answer is a damaged Arrow IPC stream",
+            )
+        },
+    )
+}
+
+fn decode(bytes: Bytes) -> Result<RecordBatch, Error> {
     let bad = |e: arrow_schema::ArrowError| {
         Error::new(
             Code::InvalidPrediction,
@@ -50,12 +61,13 @@ pub fn from_ipc(bytes: Bytes) -> Result<RecordBatch, Error> {
     decoder.finish().map_err(bad)?;
     match batches.len() {
         0 => {
-            let schema = decoder
-                .schema()
-                .unwrap_or_else(|| Arc::new(Schema::empty()));
-            Ok(RecordBatch::new_empty(schema))
+            let cut = || bad(arrow_schema::ArrowError::IpcError("no schema".to_owned()));
+            Ok(RecordBatch::new_empty(decoder.schema().ok_or_else(cut)?))
         }
         1 => Ok(batches.remove(0)),
         _ => arrow_select::concat::concat_batches(&batches[0].schema(), &batches).map_err(bad),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 mod canonical;
 mod cells;
 mod family;
+mod guard;
 mod infer;
 mod ipc;
 mod rows;

@@ -168,7 +168,7 @@ impl<'p> Table<'p> {
     }
 
     fn end_row<E: serde::de::Error>(&mut self, unknown: &[String]) -> Result<(), E> {
-        if self.filled.iter().any(|n| *n == self.rows) {
+        if self.filled.contains(&self.rows) {
             if self.parser.missing == Missing::Reject {
                 return Err(self.lacking(unknown));
             }
@@ -429,4 +429,4 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! Rows taken from a stored Parquet file: the first ones, or a seeded sample; and made-up rows for
 //! a model without data.
 
-use std::{collections::BTreeSet, ops::Range, path::Path};
+use std::{collections::BTreeSet, iter::once, ops::Range, path::Path};
 
 use arrow_array::{RecordBatch, RecordBatchOptions, new_null_array};
 use arrow_select::concat::concat_batches;
@@ -45,7 +45,7 @@ pub fn sample_parquet(
 /// # Errors
 /// As [`sample_parquet`].
 pub fn head_parquet(path: &Path, columns: &[&Column], n: usize) -> Result<RecordBatch, Error> {
-    take(path, columns, |rows| vec![0..rows.min(n)])
+    take(path, columns, |rows| once(0..rows.min(n)).collect())
 }
 
 /// `n` equal made-up rows that fit the columns: the middle of a numeric column's range, true, the
@@ -143,7 +143,7 @@ fn take(
 /// or j itself if that number is already in.
 fn pick(total: usize, n: usize, seed: u64) -> Vec<Range<usize>> {
     if n >= total {
-        return vec![0..total];
+        return once(0..total).collect();
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut chosen = BTreeSet::new();

@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+use crate::guard::guarded;
 use arrow_array::RecordBatch;
 use arrow_csv::reader::Format;
 use arrow_schema::{DataType as Arrow, Field, Schema};
@@ -75,7 +76,7 @@ impl Source {
     pub(crate) fn open(path: &Path, keep: impl Fn(&str) -> bool) -> Result<Self, Error> {
         let source = match sniff(path)? {
             FileKind::Csv => Self::csv(path, keep),
-            FileKind::Parquet => Self::parquet(path, keep),
+            FileKind::Parquet => guarded(|| Self::parquet(path, keep), damaged),
         }?;
         if source.columns.len() > MAX_COLUMNS {
             let count = source.columns.len();
@@ -110,10 +111,7 @@ impl Source {
             .build_buffered(file)
             .map_err(|e| bad_csv(&e))?;
         let batches = Box::new(reader.map(|batch| batch.map_err(|e| bad_csv(&e))));
-        Ok(Self {
-            columns,
-            batches,
-        })
+        Ok(Self { columns, batches })
     }
 
     fn parquet(path: &Path, keep: impl Fn(&str) -> bool) -> Result<Self, Error> {
@@ -131,11 +129,15 @@ impl Source {
             .with_batch_size(BATCH_ROWS)
             .build()
             .map_err(bad_parquet)?;
-        let batches = Box::new(reader.map(|batch| batch.map_err(bad_parquet)));
-        Ok(Self {
-            columns,
-            batches,
-        })
+        let mut reader = Some(reader);
+        let batches = Box::new(std::iter::from_fn(move || {
+            let mut open = reader.take()?;
+            let next = guarded(|| open.next().transpose().map_err(bad_parquet), damaged);
+            // After an error the reader is not asked again.
+            reader = next.is_ok().then_some(open);
+            next.transpose()
+        }));
+        Ok(Self { columns, batches })
     }
 }
 
@@ -159,6 +161,11 @@ pub(crate) fn bad_parquet(error: impl std::error::Error + Send + Sync + 'static)
         format!("the Parquet file cannot be read: {error}"),
     )
     .hint("Write the file again, for example with pandas.DataFrame.to_parquet.")
+}
+
+/// A Parquet file on which the decoder gave up.
+fn damaged() -> Error {
+    bad_parquet(std::io::Error::other("its content is damaged"))
 }
 
 fn bad_csv(error: &arrow_schema::ArrowError) -> Error {

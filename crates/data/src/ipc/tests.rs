@@ -1,0 +1,53 @@
+//! Tests of Arrow IPC streams.
+
+use luthier_types::DataType;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{rows::tests::column, synthetic_rows};
+
+fn table(rows: usize) -> RecordBatch {
+    let columns = [column("f", DataType::Float), column("s", DataType::Str)];
+    synthetic_rows(&columns.iter().collect::<Vec<_>>(), rows).unwrap()
+}
+
+#[test]
+fn several_batches_become_one_and_none_keeps_the_schema() {
+    let mut writer = StreamWriter::try_new(vec![], table(1).schema_ref()).unwrap();
+    writer.write(&table(2)).unwrap();
+    writer.write(&table(3)).unwrap();
+    assert_eq!(
+        from_ipc(writer.into_inner().unwrap().into()).unwrap(),
+        table(5)
+    );
+    assert_eq!(
+        from_ipc(to_ipc(&table(0)).unwrap().into()).unwrap(),
+        table(0)
+    );
+}
+
+#[test]
+fn a_cut_stream_is_refused() {
+    let bytes = to_ipc(&table(3)).unwrap();
+    for end in [0, 3, bytes.len() / 2, bytes.len() - 20] {
+        let result = from_ipc(Bytes::copy_from_slice(&bytes[..end]));
+        assert!(
+            result.is_err_and(|e| e.code() == Code::InvalidPrediction),
+            "{end}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_stream_is_read_or_refused(places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut bytes = to_ipc(&table(3)).unwrap();
+        for (place, value) in places {
+            let place = place.index(bytes.len());
+            bytes[place] = value;
+        }
+        if let Ok(batch) = from_ipc(bytes.into()) {
+            let _ = crate::batch_to_rows(&batch);
+        }
+    }
+}
