@@ -1,0 +1,247 @@
+//! The models that serve, and the predictors over them.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use luthier_ports::Predictor;
+use luthier_types::{ModelId, ReplicaId, Result};
+use tokio::sync::Notify;
+
+use crate::{
+    call::{self, Call},
+    model::{self, Model, Serving},
+    replica::Replica,
+};
+
+/// Bounds of the gateway.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Most requests at a time in one replica. More than a few gain nothing, since Python runs one
+    /// thread at a time; the next request should only be there when one ends.
+    pub in_flight: usize,
+    /// Most requests that wait for one model.
+    pub waiting: usize,
+    /// Largest answer taken from a replica, in bytes.
+    pub max_answer: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            in_flight: 4,
+            waiting: 256,
+            max_answer: 256 << 20,
+        }
+    }
+}
+
+/// Where a replica listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaEndpoint {
+    /// The replica.
+    pub id: ReplicaId,
+    /// Its socket on the host.
+    pub socket: PathBuf,
+}
+
+/// How a model is doing. Counts are since the model was first set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Replicas that traffic reaches.
+    pub replicas: usize,
+    /// Requests in them now.
+    pub in_flight: usize,
+    /// Requests waiting for a place.
+    pub waiting: usize,
+    /// Requests so far.
+    pub requests: u64,
+    /// Of these, failed.
+    pub errors: u64,
+}
+
+/// Replicas that traffic no longer reaches, but that may still be answering.
+#[must_use = "replicas should be drained before they are stopped"]
+pub struct Retired(Vec<Arc<Replica>>);
+
+/// The replicas of every model. Cheap to share; never blocks on a model's health or load.
+pub struct Gateway {
+    options: Options,
+    models: RwLock<HashMap<ModelId, Arc<Model>>>,
+    failed: Arc<Notify>,
+}
+
+/// The predictor of one model: whatever serves it at the time of each call.
+#[derive(Clone)]
+pub struct ModelPredictor {
+    gateway: Arc<Gateway>,
+    model: ModelId,
+}
+
+// === impl Gateway ===
+
+impl Gateway {
+    /// A gateway in which no model serves.
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            models: RwLock::default(),
+            failed: Arc::default(),
+        }
+    }
+
+    /// Its bounds.
+    pub const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Told, with a permit, each time a replica could not be reached or broke its connection: the
+    /// controller should look at its replicas at once.
+    pub fn failures(&self) -> Arc<Notify> {
+        self.failed.clone()
+    }
+
+    /// Lets traffic of `model` reach exactly `replicas`, whose package returns `outputs`. Requests
+    /// underway go on in the replicas that were taken out, which are given back.
+    pub fn set(
+        &self,
+        model: ModelId,
+        replicas: Vec<ReplicaEndpoint>,
+        outputs: Vec<String>,
+    ) -> Retired {
+        let model = self
+            .models
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(model)
+            .or_insert_with(|| Arc::new(Model::new(self.failed.clone())))
+            .clone();
+        let before = model.serving();
+        let replicas = replicas
+            .into_iter()
+            .map(|new| {
+                let kept = before
+                    .replicas
+                    .iter()
+                    .find(|old| old.id == new.id && old.socket == new.socket);
+                kept.cloned()
+                    .unwrap_or_else(|| Arc::new(Replica::new(new.id, new.socket)))
+            })
+            .collect();
+        let old = model.replace(Serving { replicas, outputs });
+        retired(&old, &model.serving())
+    }
+
+    /// Lets no traffic of `model` through any more.
+    pub fn clear(&self, model: ModelId) -> Retired {
+        let model = self
+            .models
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&model);
+        let Some(model) = model else {
+            return Retired(vec![]);
+        };
+        let old = model.replace(Serving {
+            replicas: vec![],
+            outputs: vec![],
+        });
+        retired(&old, &model.serving())
+    }
+
+    /// Predicts with a replica of `model`.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub async fn predict(
+        &self,
+        model: ModelId,
+        inputs: RecordBatch,
+        deadline: Instant,
+    ) -> Result<RecordBatch> {
+        let call = Call::predict(&inputs)?;
+        let (body, serving) = self
+            .model(model)?
+            .ask(&call, &self.options, deadline)
+            .await?;
+        call::prediction(body, &serving.outputs, inputs.num_rows())
+    }
+
+    /// Calls the explain hook `name` of the package of `model`.
+    ///
+    /// # Errors
+    /// `NotSupported` when the package has no such hook; otherwise as [`Predictor::predict`].
+    pub async fn custom_explain(
+        &self,
+        model: ModelId,
+        name: &str,
+        inputs: &RecordBatch,
+        deadline: Instant,
+    ) -> Result<serde_json::Value> {
+        let call = Call::hook(name, inputs)?;
+        let (body, _) = self
+            .model(model)?
+            .ask(&call, &self.options, deadline)
+            .await?;
+        call::json(&body)
+    }
+
+    /// The predictor of `model`, whether it serves now or not.
+    pub fn predictor(self: &Arc<Self>, model: ModelId) -> ModelPredictor {
+        ModelPredictor {
+            gateway: self.clone(),
+            model,
+        }
+    }
+
+    /// How `model` is doing; `None` when it has never been set or was cleared.
+    pub fn stats(&self, model: ModelId) -> Option<Stats> {
+        self.model(model).ok().map(|m| m.stats())
+    }
+
+    fn model(&self, model: ModelId) -> Result<Arc<Model>> {
+        self.models
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&model)
+            .cloned()
+            .ok_or_else(model::unavailable)
+    }
+}
+
+fn retired(old: &Serving, new: &Serving) -> Retired {
+    let gone = |r: &&Arc<Replica>| !new.replicas.iter().any(|n| Arc::ptr_eq(n, r));
+    Retired(old.replicas.iter().filter(gone).cloned().collect())
+}
+
+// === impl Retired ===
+
+impl Retired {
+    /// Waits until nothing is in flight in any of them, but not past `limit`; tells whether so.
+    pub async fn drained(self, limit: Duration) -> bool {
+        let all = async {
+            for replica in &self.0 {
+                replica.drain().await;
+            }
+        };
+        let drained = tokio::time::timeout(limit, all).await.is_ok();
+        for replica in &self.0 {
+            replica.close_idle();
+        }
+        drained
+    }
+}
+
+// === impl ModelPredictor ===
+
+#[async_trait]
+impl Predictor for ModelPredictor {
+    async fn predict(&self, inputs: RecordBatch, deadline: Instant) -> Result<RecordBatch> {
+        self.gateway.predict(self.model, inputs, deadline).await
+    }
+}
