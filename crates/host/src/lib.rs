@@ -1,6 +1,5 @@
 //! What the adapters that work on this machine share: running outside programs, locks between
-//! processes, and directories that are complete or absent. No policy, nothing about Python or
-//! containers.
+//! processes, directories that are complete or absent, and the surroundings `uv` runs in. No policy.
 
 #![forbid(unsafe_code)]
 
@@ -8,8 +7,10 @@ mod fslock;
 mod mask;
 mod program;
 mod staged;
+mod uv;
 
 pub use fslock::FileLock;
 pub use mask::mask_credentials;
 pub use program::{Outcome, Program, find_program};
 pub use staged::{Staged, sweep};
+pub use uv::{find_uv, uv, uv_may_see};

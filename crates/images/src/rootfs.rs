@@ -1,0 +1,250 @@
+//! The base root file system: a minimal Debian bookworm, shared by every image.
+//!
+//! Its digest is that of the recipe, not of the bytes: what Debian's security archive holds on the
+//! day it is made goes in. Made once, it stays.
+
+use std::{
+    fs::Permissions,
+    io,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::Path,
+    time::Duration,
+};
+
+use luthier_host::{FileLock, Program, Staged, find_program};
+use luthier_ports::LogSink;
+use luthier_types::{
+    Code, Digest, Error, Result,
+    layout::{CacheLayout, container},
+};
+
+const SUITE: &str = "bookworm";
+/// What CPython, its standard library and common wheels link to, and certificates.
+const PACKAGES: &[&str] = &[
+    "ca-certificates",
+    "libbz2-1.0",
+    "libffi8",
+    "libgomp1",
+    "liblzma5",
+    "libncursesw6",
+    "libreadline8",
+    "libsqlite3-0",
+    "libssl3",
+    "libstdc++6",
+    "libuuid1",
+    "tzdata",
+    "zlib1g",
+];
+/// Goes up when [`finish`] changes what it makes.
+const RECIPE: &str = "2";
+/// What is left out, as patterns of dpkg.
+const LEFT_OUT: &[&str] = &[
+    "path-exclude=/usr/share/doc/*",
+    "path-include=/usr/share/doc/*/copyright",
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/locale/*",
+];
+/// A directory that build containers mount their name service settings and certificates at; the
+/// file system's `/etc/resolv.conf` is a link into it, which leads nowhere in other containers.
+pub const BUILD_DIR: &str = "/opt/luthier/build";
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The digest of the recipe.
+pub(crate) fn digest() -> Digest {
+    let mut fields = vec![RECIPE, SUITE, std::env::consts::ARCH];
+    fields.extend(PACKAGES);
+    fields.extend(LEFT_OUT);
+    Digest::of_fields(fields)
+}
+
+/// Makes the root file system when it is not there.
+///
+/// # Errors
+/// `ImageUnavailable` when Debian's packages cannot be had, with the tool's output.
+pub(crate) async fn ensure(
+    layout: &CacheLayout,
+    mirror: Option<&str>,
+    log: &LogSink,
+) -> Result<Digest> {
+    let digest = digest();
+    let place = layout.rootfs(&digest);
+    if place.is_dir() {
+        return Ok(digest);
+    }
+    let _lock = FileLock::acquire(&layout.root().join("locks/rootfs.lock")).await?;
+    if place.is_dir() {
+        return Ok(digest);
+    }
+    let staged = Staged::new(&layout.staging(), "rootfs")?;
+    let archive = staged.scratch().join("rootfs.tar");
+    log.line("making the base file system (Debian bookworm), once on this machine; about a minute");
+    let mmdebstrap = find_program("mmdebstrap", &["/usr/bin".into()]).ok_or_else(|| {
+        Error::new(
+            Code::ImageUnavailable,
+            "mmdebstrap, which makes the base file system, is not installed",
+        )
+        .hint("Install it: `apt install mmdebstrap debian-archive-keyring`.")
+    })?;
+    let mut program = Program::new(mmdebstrap)
+        .inherit(|name| {
+            matches!(
+                name.to_ascii_lowercase().as_str(),
+                "path" | "http_proxy" | "https_proxy" | "no_proxy"
+            )
+        })
+        .env("LANG", "C.UTF-8")
+        .env("HOME", staged.scratch())
+        .env("TMPDIR", staged.scratch())
+        .cwd(staged.scratch())
+        .limit(LIMIT)
+        .args(["--variant=minbase", "--format=tar"])
+        .arg(format!("--include={}", PACKAGES.join(",")));
+    for pattern in LEFT_OUT {
+        program = program.arg(format!("--dpkgopt={pattern}"));
+    }
+    program = program.arg(SUITE).arg(&archive);
+    if let Some(mirror) = mirror {
+        program = program.arg(mirror);
+    }
+    let ended = program.run(log).await?;
+    if !ended.success() {
+        return Err(Error::new(
+            Code::ImageUnavailable,
+            "the base file system could not be made: mmdebstrap failed",
+        )
+        .hint(
+            "The output tells why; usually Debian's mirror cannot be reached or \
+             debian-archive-keyring is not installed. Then try again.",
+        )
+        .evidence(ended.evidence()));
+    }
+    let tree = staged.path().to_owned();
+    let made = tokio::task::spawn_blocking(move || {
+        unpack(&archive, &tree)?;
+        finish(&tree)
+    })
+    .await
+    .map_err(|e| Error::internal("making the base file system", e))?;
+    made.map_err(|e| {
+        Error::new(
+            Code::ImageUnavailable,
+            format!("the base file system could not be written: {e}"),
+        )
+        .hint("Check the free space under the data directory, then try again.")
+        .source(e)
+    })?;
+    staged.publish(&place)?;
+    log.line("the base file system is ready");
+    Ok(digest)
+}
+
+/// Unpacks everything but device nodes, owned by the current user, without set-id bits.
+fn unpack(archive: &Path, tree: &Path) -> io::Result<()> {
+    fs_err::create_dir(tree)?;
+    fs_err::set_permissions(tree, Permissions::from_mode(0o755))?;
+    let mut archive = tar::Archive::new(io::BufReader::new(fs_err::File::open(archive)?));
+    archive.set_preserve_permissions(true);
+    archive.set_mask(0o6000);
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        use tar::EntryType as T;
+        match entry.header().entry_type() {
+            T::Regular | T::Continuous | T::Link | T::Symlink | T::Directory | T::GNUSparse => {
+                entry.unpack_in(tree)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Adds the mount points and the few files a container needs, takes away what is of the host, and
+/// makes every directory and file readable to all, since a container's root may be nobody here.
+fn finish(tree: &Path) -> io::Result<()> {
+    for directory in [
+        container::PYTHON,
+        container::ENV,
+        container::RUNNER,
+        container::PACKAGE,
+        container::CONFIG_DIR,
+        container::SOCKET_DIR,
+        BUILD_DIR,
+        "/proc",
+        "/sys",
+        "/dev",
+        "/tmp",
+    ] {
+        fs_err::create_dir_all(tree.join(&directory[1..]))?;
+    }
+    for host in [
+        "etc/hostname",
+        "etc/resolv.conf",
+        "etc/hosts",
+        "etc/machine-id",
+    ] {
+        match fs_err::remove_file(tree.join(host)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    fs_err::write(tree.join("etc/hostname"), "localhost\n")?;
+    fs_err::write(
+        tree.join("etc/hosts"),
+        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
+    )?;
+    symlink(
+        format!("{BUILD_DIR}/resolv.conf"),
+        tree.join("etc/resolv.conf"),
+    )?;
+    for gone in [
+        "var/cache/apt",
+        "var/lib/apt/lists",
+        "var/log",
+        "var/cache/debconf",
+    ] {
+        empty(&tree.join(gone))?;
+    }
+    readable(tree)
+}
+
+/// Removes what is in a directory, if there is one.
+fn empty(directory: &Path) -> io::Result<()> {
+    let entries = match fs_err::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs_err::remove_dir_all(entry.path())?;
+        } else {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets everyone read files and enter directories.
+fn readable(directory: &Path) -> io::Result<()> {
+    for entry in fs_err::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            continue;
+        }
+        let path = entry.path();
+        let mode = fs_err::metadata(&path)?.permissions().mode() & 0o7777;
+        let wanted = mode | if kind.is_dir() { 0o755 } else { 0o444 };
+        if wanted != mode {
+            fs_err::set_permissions(&path, Permissions::from_mode(wanted))?;
+        }
+        if kind.is_dir() {
+            readable(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
