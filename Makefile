@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh Debian or Ubuntu machine: `make demo` and `make test`.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+export PATH := $(CURDIR)/.venv/bin:$(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: help setup build demo demo-stop lint test unit runner-test e2e bench
+
+help: ## Show this list.
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Install what is missing (apt, pip, Rust).
+	@scripts/setup
+
+build: setup ## Build target/release/luthier.
+	cargo build --release --locked --bin luthier
+
+demo: build ## Run the main job and leave a server running.
+	@scripts/demo
+
+demo-stop: ## Stop the demo's server and its containers, and remove its data.
+	@scripts/demo-stop
+
+lint: setup ## Check formatting and lints.
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+unit: setup ## Rust tests, with real containers and interpreters.
+	cargo test --workspace --locked
+
+runner-test: setup ## The runner on CPython 3.9 to 3.13.
+	python3 crates/runner/tests/run.py
+
+e2e: setup ## The stock clients against a real server with real containers.
+	cargo build --locked --bin luthier
+	scripts/e2e target/debug/luthier
+
+test: lint unit runner-test e2e ## Everything CI runs.
+
+bench: build ## Measure beside peers; prints a table of ratios.
+	@scripts/setup bench
+	bench/run target/release/luthier
