@@ -1,0 +1,4 @@
+//! The embedded runtime with real containers. Needs root.
+
+mod life;
+mod world;
