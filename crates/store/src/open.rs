@@ -64,6 +64,11 @@ impl Store {
             .map_err(failed("beginning a transaction"))
     }
 
+    /// The pool, for the job queue, which keeps its own tables in the same database.
+    pub fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
     /// Closes every connection.
     pub async fn close(&self) {
         self.pool.close().await;
