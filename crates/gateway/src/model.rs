@@ -61,7 +61,7 @@ impl<'a> Waiting<'a> {
                 (n < limit).then_some(n + 1)
             })
             .is_ok()
-            .then_some(Self(count))
+            .then(|| Self(count))
     }
 }
 

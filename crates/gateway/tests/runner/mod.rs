@@ -29,7 +29,7 @@ use tokio::{
 
 /// How a predict is answered.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub(crate) enum Answer {
     /// `y` is twice the first input.
     Double,
     /// These columns instead.
@@ -58,14 +58,14 @@ struct Shared {
 }
 
 /// A running server; ends with its value.
-pub struct Runner {
+pub(crate) struct Runner {
     dir: TempDir,
     shared: Arc<Shared>,
     task: Mutex<JoinHandle<()>>,
 }
 
 impl Runner {
-    pub async fn start(answer: Answer) -> Self {
+    pub(crate) async fn start(answer: Answer) -> Self {
         let dir = TempDir::new().unwrap();
         let shared = Arc::new(Shared {
             answer: watch::Sender::new(answer),
@@ -83,38 +83,38 @@ impl Runner {
         }
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.dir.path().join("r.sock")
     }
 
-    pub fn answer(&self, answer: Answer) {
+    pub(crate) fn answer(&self, answer: Answer) {
         self.shared.answer.send_replace(answer);
     }
 
-    pub fn phase(&self, phase: LoadPhase) {
+    pub(crate) fn phase(&self, phase: LoadPhase) {
         *self.shared.phase.lock().unwrap() = phase;
     }
 
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    pub fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    pub fn most_at_once(&self) -> usize {
+    pub(crate) fn most_at_once(&self) -> usize {
         self.shared.most.load(Ordering::SeqCst)
     }
 
     /// Ends it with every connection, as SIGKILL would.
-    pub fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.task.lock().unwrap().abort();
         let _ = std::fs::remove_file(self.socket());
     }
 
     /// Kills it and starts it anew on the same path.
-    pub async fn restart(&self) {
+    pub(crate) async fn restart(&self) {
         self.kill();
         let _ = (&mut *self.task.lock().unwrap()).await;
         *self.task.lock().unwrap() = listen(self.socket(), self.shared.clone());
