@@ -1,0 +1,55 @@
+"""Fixtures: one server for most tests; its end checks that nothing is left behind."""
+
+import os
+import sys
+from pathlib import Path
+
+import fiddler as fdl
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+
+import harness  # noqa: E402 (needs the path)
+
+
+@pytest.fixture(scope="session")
+def server():
+    before = harness.cgroups()
+    server = harness.Server()
+    os.environ["LUTHIER_URL"], os.environ["LUTHIER_TOKEN"] = server.url, server.token
+    yield server
+    server.close()
+    assert harness.cgroups() <= before, "cgroups of containers are left"
+
+
+@pytest.fixture
+def own_server():
+    """Makes servers that belong to one test."""
+    made = []
+    before = harness.cgroups()
+
+    def make(*flags, **settings):
+        made.append(harness.Server(*flags, **settings))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.close()
+    assert harness.cgroups() <= before, "cgroups of containers are left"
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    """The stock client, connected."""
+    fdl.init(url=server.url, token=server.token)
+    return fdl
+
+
+@pytest.fixture
+def project(client, request):
+    """A project of the test's own."""
+    name = "".join(c if c.isalnum() else "_" for c in request.node.name)[:100]
+    project = client.Project(name=name).create()
+    yield project
+    project.delete()

@@ -1,0 +1,155 @@
+"""A real server in a directory of its own, and what it must not leave behind."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+BINARY = os.environ["LUTHIER_BINARY"]
+CACHE = os.environ["LUTHIER_TEST_CACHE"]
+
+
+def wait_for(condition, what: str, seconds: float = 60.0):
+    """Polls until the condition gives something true, and gives it back."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    """`luthier serve` on a free port."""
+
+    def __init__(self, *flags: str, env: dict = None):
+        # Short, since paths of Unix sockets are.
+        self.dir = Path(tempfile.mkdtemp(prefix="lt-"))
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.token = "test-token-of-this-run"
+        self.process = None
+        self.env = env or {}
+        self.start(*flags)
+
+    def start(self, *flags: str) -> None:
+        environment = {**os.environ, "LUTHIER_ADMIN_TOKEN": self.token, **self.env}
+        log = open(self.dir / "server.log", "ab")
+        self.process = subprocess.Popen(
+            [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
+            + ["--cache-dir", CACHE, *flags],
+            stdout=log,
+            stderr=log,
+            env=environment,
+        )
+        log.close()
+        wait_for(self.is_up, "the server to answer")
+
+    @property
+    def data(self) -> Path:
+        return self.dir / "data"
+
+    def is_up(self) -> bool:
+        assert self.process.poll() is None, self.log()
+        try:
+            with urllib.request.urlopen(self.url + "/healthz", timeout=2) as response:
+                return response.status == 200
+        except OSError:
+            return False
+
+    def log(self) -> str:
+        return (self.dir / "server.log").read_text(errors="replace")
+
+    def call(self, method: str, path: str, body=None, token=None, raw=None, content_type=None):
+        """One request; gives (status, parsed body)."""
+        data = raw if raw is not None else json.dumps(body).encode() if body is not None else None
+        headers = {"Authorization": f"Bearer {token or self.token}"}
+        if data is not None:
+            headers["Content-Type"] = content_type or "application/json"
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as response:
+                return response.status, json.load(response)
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
+
+    def get(self, path: str):
+        status, body = self.call("GET", path)
+        assert status == 200, body
+        return body["data"]
+
+    def cli(self, *args: str, stdin: str = None) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [BINARY, *args],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            env={**os.environ, "LUTHIER_URL": self.url, "LUTHIER_TOKEN": self.token},
+        )
+
+    def kill(self) -> None:
+        """Ends the server as a power cut would."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        """Ends the server in order; replicas keep running."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(timeout=60) == 0, self.log()
+
+    def containers(self) -> list:
+        directory = self.data / "containers"
+        return sorted(p.name for p in directory.iterdir()) if directory.is_dir() else []
+
+    def close(self) -> None:
+        """Stops the server, removes its state and checks that nothing is left."""
+        if self.process.poll() is None:
+            self.stop()
+        purge = subprocess.run(
+            [BINARY, "purge", "--data", str(self.data)], capture_output=True, text=True
+        )
+        assert purge.returncode == 0, purge.stderr
+        left = leftovers(self.dir)
+        assert not left, left
+        for path in sorted(self.dir.rglob("*"), reverse=True):
+            path.unlink() if not path.is_dir() or path.is_symlink() else path.rmdir()
+        self.dir.rmdir()
+
+
+def leftovers(directory: Path) -> list:
+    """Processes, mounts and cgroups that speak of `directory` or of no running container."""
+    left = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+            if str(directory) in command:
+                left.append(f"process {entry.name}: {command}")
+    mounts = Path("/proc/self/mountinfo").read_text()
+    left += [line for line in mounts.splitlines() if str(directory) in line]
+    return left
+
+
+def cgroups() -> set:
+    """Every cgroup of a container."""
+    found = set()
+    for root in Path("/sys/fs/cgroup").glob("**/luthier"):
+        found.update(str(path) for path in root.iterdir() if path.is_dir())
+    return found

@@ -1,0 +1,97 @@
+"""Changing a deployment through the stock client."""
+
+import fiddler as fdl
+import pytest
+from fiddler.exceptions import AsyncJobFailed
+
+import harness
+import packages
+
+
+@pytest.fixture
+def deployed(project, tmp_path):
+    model = packages.model(project, publish=True)
+    packages.deploy(model, packages.write(tmp_path / "first"))
+    return model
+
+
+def of(server, model) -> dict:
+    items = server.get("/v1/deployments")["items"]
+    return next(item for item in items if item["model_id"] == str(model.id))
+
+
+def test_scaling(server, deployed):
+    deployment = fdl.ModelDeployment.of(model_id=deployed.id)
+    deployment.replicas, deployment.memory = 2, 300
+    deployment.update().wait(interval=1)
+    seen = of(server, deployed)
+    assert (seen["ready_replicas"], len(seen["running"]), seen["memory"]) == (2, 2, 300)
+    deployment.replicas = 1
+    deployment.update().wait(interval=1)
+    harness.wait_for(lambda: len(of(server, deployed)["running"]) == 1, "one replica")
+
+
+def test_a_failing_update_leaves_the_old_model_serving(server, deployed, tmp_path):
+    bad = packages.write(tmp_path / "bad", "def get_model():\n    raise ValueError('new')\n")
+    job = deployed.update_artifact(
+        model_dir=bad, deployment_params=fdl.DeploymentParams(image_uri=packages.IMAGE)
+    )
+    with pytest.raises(AsyncJobFailed, match="ModelServeError"):
+        job.wait(interval=1)
+    assert deployed.predict(df=packages.DATA)["score"][0] == 2.0
+    assert len(of(server, deployed)["running"]) == 1
+
+
+def test_an_update_switches_to_the_new_model(server, deployed, tmp_path):
+    new = packages.write(tmp_path / "new", packages.GOOD.replace("2.0", "3.0"))
+    deployed.update_artifact(
+        model_dir=new, deployment_params=fdl.DeploymentParams(image_uri=packages.IMAGE)
+    ).wait(interval=1)
+    assert deployed.predict(df=packages.DATA)["score"][0] == 2.5
+    harness.wait_for(lambda: len(of(server, deployed)["running"]) == 1, "the old one to stop")
+
+
+def test_deleting_a_model_stops_its_containers(server, project, tmp_path):
+    before = server.containers()
+    model = packages.model(project, name="deleted")
+    packages.deploy(model, packages.write(tmp_path / "p"))
+    assert len(server.containers()) == len(before) + 1
+    model.delete().wait(interval=1)
+    harness.wait_for(lambda: server.containers() == before, "its container to go")
+
+
+def test_a_container_is_closed(server, project, tmp_path):
+    """What a package finds out about its surroundings, told through its own exception."""
+    model = packages.model(project)
+    package = """
+        import os, socket, json
+
+        def get_model():
+            seen = {}
+            try:
+                socket.create_connection(("192.0.2.1", 80), timeout=3)
+                seen["network"] = "open"
+            except OSError as error:
+                seen["network"] = "closed"
+            seen["interfaces"] = sorted(name for _, name in socket.if_nameindex())
+            try:
+                open("/opt/luthier/package/x", "w")
+                seen["root"] = "writable"
+            except OSError:
+                seen["root"] = "read-only"
+            status = open("/proc/self/status").read()
+            fields = dict(line.split(":", 1) for line in status.splitlines())
+            seen["caps"] = int(fields["CapEff"].strip(), 16) | int(fields["CapPrm"].strip(), 16)
+            seen["privs"] = fields["NoNewPrivs"].strip()
+            seen["seccomp"] = fields["Seccomp"].strip()
+            seen["host_files"] = os.path.exists("/proc/1/root/etc/hostname_of_the_host")
+            raise ValueError("SEEN" + json.dumps(seen, sort_keys=True) + "SEEN")
+    """
+    with pytest.raises(AsyncJobFailed) as failure:
+        packages.deploy(model, packages.write(tmp_path / "p", package))
+    import json
+
+    seen = json.loads(str(failure.value).split("SEEN")[1])
+    assert seen["network"] == "closed" and seen["interfaces"] == ["lo"]
+    assert seen["root"] == "read-only" and seen["caps"] == 0
+    assert seen["privs"] == "1" and seen["seccomp"] == "2"
