@@ -2,5 +2,7 @@
 //! function panics at the first breach.
 
 mod blobs;
+mod runtime;
 
 pub use blobs::blobs;
+pub use runtime::{Program, RuntimeFixture, runtime};

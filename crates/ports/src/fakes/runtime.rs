@@ -109,3 +109,38 @@ impl ContainerRuntime for FakeRuntime {
         Ok(vec![])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use luthier_types::{Mebibytes, Millicpu};
+
+    use super::*;
+    use crate::{
+        Network,
+        conformance::{self, RuntimeFixture},
+    };
+
+    #[tokio::test]
+    async fn conforms() {
+        let fixture = RuntimeFixture {
+            spec: &|id, _program| ContainerSpec {
+                id: ContainerId(id.to_owned()),
+                rootfs: "/".into(),
+                mounts: vec![],
+                args: vec!["program".to_owned()],
+                env: BTreeMap::new(),
+                cwd: "/".into(),
+                memory: Mebibytes(256),
+                cpu: Millicpu(100),
+                cpu_cap: false,
+                pids: 64,
+                scratch: Mebibytes(64),
+                network: Network::Loopback,
+                labels: BTreeMap::new(),
+            },
+            reopen: None,
+            runs: false,
+        };
+        conformance::runtime(&FakeRuntime::default(), &fixture).await;
+    }
+}
