@@ -1,1 +1,69 @@
-//! app
+//! Use cases and job definitions: authorise, validate, one transaction, wake. The only home of
+//! policy. [`App`] has one method per use case; it makes ids and times, the store writes as given.
+
+#![forbid(unsafe_code)]
+
+pub mod lookup;
+mod settings;
+mod token;
+
+use std::sync::Arc;
+
+use luthier_ports::{BlobStore, ContainerRuntime, EnvBuilder, Images};
+use luthier_store::Store;
+use luthier_types::{Digest, OrgId, UserId, layout::CacheLayout};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+pub use settings::{Capacity, Settings};
+pub use token::Token;
+
+/// What the use cases work with. Everything that touches the world comes in here.
+pub struct Deps {
+    /// The database.
+    pub store: Store,
+    /// Uploaded files, packages, datasets.
+    pub blobs: Arc<dyn BlobStore>,
+    /// The catalogue of images.
+    pub images: Arc<dyn Images>,
+    /// Resolves and builds environments.
+    pub envs: Arc<dyn EnvBuilder>,
+    /// Read only here: statuses and logs. Only controllers start or stop containers.
+    pub runtime_logs: Arc<dyn ContainerRuntime>,
+    /// Told after every change of a deployment's intent.
+    pub wake_deployments: Arc<Notify>,
+    /// Where layers lie.
+    pub layout: CacheLayout,
+    /// The runner layer.
+    pub runner: Digest,
+    /// Limits and names.
+    pub settings: Settings,
+}
+
+/// The use cases.
+pub struct App {
+    deps: Deps,
+}
+
+impl App {
+    /// The one organisation of a server. Fixed, so that it is the same after every restart.
+    pub const ORGANIZATION: OrgId =
+        OrgId(Uuid::from_u128(0x6c75_7468_6965_4f72_8000_0000_0000_0001));
+    /// The one user of a server: who holds the admin token.
+    pub const ADMIN: UserId = UserId(Uuid::from_u128(0x6c75_7468_6965_4164_8000_0000_0000_0001));
+
+    /// The use cases over `deps`.
+    pub fn new(deps: Deps) -> Arc<Self> {
+        Arc::new(Self { deps })
+    }
+
+    /// What the use cases work with.
+    pub fn deps(&self) -> &Deps {
+        &self.deps
+    }
+
+    /// Limits and names.
+    pub fn settings(&self) -> &Settings {
+        &self.deps.settings
+    }
+}

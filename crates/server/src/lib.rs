@@ -1,1 +1,12 @@
-//! server
+//! The HTTP interface: routes, the error envelope, authentication, wiring. A handler parses, makes
+//! one call of the app and maps the answer.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod envelope;
+mod extract;
+mod router;
+mod routes;
+
+pub use router::router;

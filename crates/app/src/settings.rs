@@ -1,0 +1,62 @@
+//! What an operator may set.
+
+use std::time::Duration;
+
+use luthier_types::{Mebibytes, Millicpu};
+
+use crate::Token;
+
+/// What the machine has to give to replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// All CPU.
+    pub cpu: Millicpu,
+    /// All memory.
+    pub memory: Mebibytes,
+}
+
+/// Limits and names.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of the organisation.
+    pub organization: String,
+    /// The admin token.
+    pub token: Token,
+    /// Largest JSON body taken, in bytes.
+    pub max_json_bytes: u64,
+    /// Largest upload in one request (a file or a part of one), in bytes.
+    pub max_upload_bytes: u64,
+    /// Largest file put together from parts, in bytes.
+    pub max_file_bytes: u64,
+    /// How long a replica may take to load its model.
+    pub load_timeout: Duration,
+    /// How long a deployment may take to settle.
+    pub deploy_timeout: Duration,
+    /// How long one predict request may take.
+    pub predict_timeout: Duration,
+    /// How long one explain request may take; under the 100 s after which the stock client hangs up
+    /// and asks again.
+    pub explain_timeout: Duration,
+    /// What the machine has to give to replicas.
+    pub machine: Capacity,
+}
+
+impl Settings {
+    /// The defaults for a machine of this size.
+    pub fn new(token: Token, machine: Capacity) -> Self {
+        const MIB: u64 = 1024 * 1024;
+        Self {
+            organization: "luthier".to_owned(),
+            token,
+            max_json_bytes: 64 * MIB,
+            // The client sends up to 100 MiB in one request.
+            max_upload_bytes: 128 * MIB,
+            max_file_bytes: 2048 * MIB,
+            load_timeout: Duration::from_secs(120),
+            deploy_timeout: Duration::from_secs(600),
+            predict_timeout: Duration::from_secs(60),
+            explain_timeout: Duration::from_secs(90),
+            machine,
+        }
+    }
+}

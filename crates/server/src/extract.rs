@@ -1,0 +1,103 @@
+//! Extractors whose rejections come in the error envelope.
+
+use axum::{
+    body::Bytes,
+    extract::{
+        FromRequest, FromRequestParts, Request,
+        rejection::{BytesRejection, FailedToBufferBody},
+    },
+    http::request::Parts,
+};
+use luthier_types::{Code, Error};
+use serde::de::DeserializeOwned;
+
+use crate::envelope::Failure;
+
+/// A JSON body, whatever its content type says.
+pub(crate) struct Json<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let bytes = Bytes::from_request(request, state)
+            .await
+            .map_err(body_failure)?;
+        parse_json(&bytes).map(Json).map_err(Failure::from)
+    }
+}
+
+/// Parses a JSON body.
+fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(bytes).map_err(|e| {
+        let cause = if bytes.is_empty() {
+            "the request has no body".to_owned()
+        } else if e.is_data() {
+            format!("the body does not fit: {e}")
+        } else {
+            format!("the body is not JSON: {e}")
+        };
+        Error::new(Code::BadRequest, cause).hint("Send the JSON object this call describes.")
+    })
+}
+
+fn body_failure(rejection: BytesRejection) -> Failure {
+    match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            too_large().into()
+        }
+        other => Error::new(
+            Code::BadRequest,
+            format!("the body could not be read: {}", other.body_text()),
+        )
+        .into(),
+    }
+}
+
+/// The body passes the limit of its route.
+pub(crate) fn too_large() -> Error {
+    Error::new(
+        Code::TooLarge,
+        "the request's body is larger than the server takes",
+    )
+    .hint("Send less at once, or have the operator raise the limit.")
+}
+
+/// The path's parameters.
+pub(crate) struct Path<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            // What is no identifier identifies nothing.
+            Err(rejection) => Err(Error::new(
+                Code::NotFound,
+                format!("nothing has this identifier: {}", rejection.body_text()),
+            )
+            .hint("Identifiers are UUIDs.")
+            .into()),
+        }
+    }
+}
+
+/// The query string.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        match axum::extract::Query::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Error::new(
+                Code::BadRequest,
+                format!("the query string does not fit: {}", rejection.body_text()),
+            )
+            .hint("Look up the options of this call.")
+            .into()),
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! This machine: the adapters that work on it, put together. `serve` uses them through the core;
+//! `luthier run`, `doctor` and `purge` use them as they are.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use luthier_host::FileLock;
+use luthier_images::{LocalImages, Options as ImageOptions, runner_layer};
+use luthier_ports::{
+    ContainerId, ContainerRuntime as _, ContainerSpec, ContainerState, EnvBuilder as _, Exit,
+    Images as _, LockRequest, Mount, Network,
+};
+use luthier_pyenv::{Options as EnvOptions, UvEnvs};
+use luthier_runtime_oci::{OciRuntime, Options as RuntimeOptions};
+use luthier_types::{
+    Code, Digest, Error, Mebibytes, Millicpu, Result,
+    layout::{CacheLayout, container},
+};
+use uuid::Uuid;
+
+pub use luthier_ports::LogSink;
+
+/// Where things lie on this machine.
+#[derive(Clone, Debug)]
+pub struct MachineOptions {
+    /// Directory of all state.
+    pub data: PathBuf,
+    /// Directory of layers; `data/cache` when `None`.
+    pub cache: Option<PathBuf>,
+    /// Where containers are remembered; `data/containers` when `None`.
+    pub containers: Option<PathBuf>,
+}
+
+/// The adapters of this machine.
+pub struct Machine {
+    /// Directory of all state.
+    pub data: PathBuf,
+    /// Where layers lie.
+    pub layout: CacheLayout,
+    /// The catalogue.
+    pub images: Arc<LocalImages>,
+    /// Environments.
+    pub envs: Arc<UvEnvs>,
+    /// Containers.
+    pub runtime: Arc<OciRuntime>,
+}
+
+/// Layers on which a command can run.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    rootfs: PathBuf,
+    interpreter: PathBuf,
+    env: PathBuf,
+}
+
+impl Machine {
+    /// Opens the machine, making the directories that are missing.
+    ///
+    /// # Errors
+    /// `Internal` when a directory cannot be made; `ContainerFailed` when this machine has no
+    /// container runtime.
+    pub fn open(options: &MachineOptions) -> Result<Self> {
+        let data = absolute(&options.data)?;
+        let cache = match &options.cache {
+            Some(cache) => absolute(cache)?,
+            None => absolute(&data.join("cache"))?,
+        };
+        let containers =
+            options.containers.clone().unwrap_or_else(|| data.join("containers"));
+        let layout = CacheLayout::new(cache);
+        let shim = std::env::current_exe()
+            .map_err(|e| Error::internal("finding this program's own file", e))?;
+        let runtime = Arc::new(OciRuntime::new(RuntimeOptions::new(containers, shim))?);
+        let images =
+            Arc::new(LocalImages::new(ImageOptions { layout: layout.clone(), mirror: None })?);
+        let mut env_options = EnvOptions::new(layout.clone());
+        env_options.runtime = Some(runtime.clone());
+        let envs = Arc::new(UvEnvs::new(env_options)?);
+        Ok(Self { data, layout, images, envs, runtime })
+    }
+
+    /// Makes sure that no other server or command works on the data directory.
+    ///
+    /// # Errors
+    /// `Conflict` when one does.
+    pub fn lock_data(&self) -> Result<FileLock> {
+        FileLock::try_acquire(&self.data.join("server.lock"))?.ok_or_else(|| {
+            Error::new(
+                Code::Conflict,
+                format!("another server uses the data directory {}", self.data.display()),
+            )
+            .hint("Stop it first, or give --data another directory.")
+        })
+    }
+
+    /// Writes the runner layer and gives its digest.
+    ///
+    /// # Errors
+    /// `Internal` when it cannot be written.
+    pub fn runner(&self) -> Result<Digest> {
+        runner_layer::materialise(&self.layout)?;
+        Ok(runner_layer::digest().clone())
+    }
+
+    /// Builds the environment of `requirements` on an image.
+    ///
+    /// # Errors
+    /// Those of the image and environment ports.
+    pub async fn environment(
+        &self,
+        image: &str,
+        requirements: Option<String>,
+        log: &LogSink,
+    ) -> Result<Layers> {
+        let image = self.images.ensure(image, log).await?;
+        let request = LockRequest { image: image.clone(), requirements };
+        let lock = self.envs.lock(&request, log).await?;
+        let env = self.envs.build(&lock, &image, log).await?;
+        Ok(Layers {
+            rootfs: self.layout.rootfs(&image.rootfs),
+            interpreter: self.layout.interpreter(&image.interpreter),
+            env,
+        })
+    }
+
+    /// A host directory seen at `target`.
+    pub fn mount(&self, source: &Path, target: &str, read_only: bool) -> Mount {
+        Mount { source: source.to_owned(), target: target.into(), read_only }
+    }
+
+    /// Runs `command` on `layers` in the package directory, without network, handing each line of
+    /// its output to `on_line`, and removes the container at the end.
+    ///
+    /// # Errors
+    /// `ContainerFailed` when it cannot be started.
+    #[expect(clippy::too_many_arguments, reason = "each is one setting of the one container")]
+    pub async fn run_to_end(
+        &self,
+        layers: &Layers,
+        mut mounts: Vec<Mount>,
+        command: Vec<String>,
+        env: BTreeMap<String, String>,
+        memory: Mebibytes,
+        cpu: Millicpu,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<Exit> {
+        mounts.push(self.mount(&layers.interpreter, container::PYTHON, true));
+        mounts.push(self.mount(&layers.env, container::ENV, true));
+        let id = ContainerId(format!("run-{}", Uuid::now_v7().simple()));
+        let spec = ContainerSpec {
+            id: id.clone(),
+            rootfs: layers.rootfs.clone(),
+            mounts,
+            args: command,
+            env,
+            cwd: container::PACKAGE.into(),
+            memory,
+            cpu,
+            cpu_cap: false,
+            pids: 512,
+            scratch: Mebibytes(memory.0 / 2),
+            network: Network::Loopback,
+            labels: BTreeMap::new(),
+        };
+        self.runtime.start(&spec).await?;
+        let exit = self.follow(&id, &mut on_line).await;
+        self.runtime.remove(&id).await?;
+        exit
+    }
+
+    async fn follow(&self, id: &ContainerId, on_line: &mut impl FnMut(&str)) -> Result<Exit> {
+        const KEPT_LINES: usize = 100_000;
+        let mut shown = 0;
+        loop {
+            let status = self.runtime.status(id).await?;
+            let lines = self.runtime.logs(id, KEPT_LINES).await?;
+            for line in lines.iter().skip(shown) {
+                on_line(line);
+            }
+            shown = shown.max(lines.len());
+            match status.map(|s| s.state) {
+                Some(ContainerState::Exited(exit)) => return Ok(exit),
+                Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                None => {
+                    return Err(Error::new(Code::ContainerFailed, "the container disappeared"));
+                }
+            }
+        }
+    }
+
+    /// Stops and removes every container; gives how many there were.
+    ///
+    /// # Errors
+    /// Those of the runtime.
+    pub async fn remove_containers(&self) -> Result<usize> {
+        let containers = self.runtime.list().await?;
+        for container in &containers {
+            self.runtime.stop(&container.id, Duration::from_secs(5)).await?;
+            self.runtime.remove(&container.id).await?;
+        }
+        Ok(containers.len())
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    fs_err::create_dir_all(path)
+        .and_then(|()| fs_err::canonicalize(path))
+        .map_err(|e| {
+            Error::new(Code::BadRequest, format!("the directory {} cannot be used", path.display()))
+                .hint("Give a directory that can be written.")
+                .source(e)
+        })
+}

@@ -1,0 +1,58 @@
+//! The router: every route, and what stands around all of them.
+
+use std::{any::Any, sync::Arc};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{Method, StatusCode, Uri},
+    middleware::from_fn_with_state,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use luthier_app::App;
+use luthier_types::{Code, Error};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{auth::require_token, envelope::Failure, routes};
+
+/// Every route of the server. All but `/healthz` want the token.
+pub fn router(app: Arc<App>) -> Router {
+    let json_limit = usize::try_from(app.settings().max_json_bytes).unwrap_or(usize::MAX);
+    Router::new()
+        .merge(routes::connection::routes())
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(json_limit))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), require_token))
+        .route("/healthz", get(|| async { "ok" }))
+        .with_state(app)
+}
+
+async fn unknown_route(method: Method, uri: Uri) -> Failure {
+    Error::new(
+        Code::NotFound,
+        format!("there is no {method} {}", uri.path()),
+    )
+    .hint("Check the path, and that the URL names the root of the server.")
+    .into()
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Failure {
+    let error = Error::new(
+        Code::BadRequest,
+        format!("{} does not take {method}", uri.path()),
+    )
+    .hint("The header `Allow` lists what it takes.");
+    Failure::with_status(error, StatusCode::METHOD_NOT_ALLOWED)
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let cause = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned());
+    Failure::from(Error::internal("handling the request", cause)).into_response()
+}
