@@ -1,0 +1,379 @@
+//! HTTP/1.1 requests from a connection, with every length and wait bounded.
+
+use std::{
+    io::{self, ErrorKind, Read as _, Write as _},
+    time::{Duration, Instant},
+};
+
+use crate::stream::Conn;
+
+const MOST_HEAD: usize = 16 * 1024;
+const MOST_HEADERS: usize = 64;
+/// Longest line of a chunk's size, and of a trailer.
+const MOST_LINE: usize = 1024;
+/// How long one read or write may take.
+const STALL: Duration = Duration::from_secs(30);
+/// How long a request may take to arrive.
+const ARRIVAL: Duration = Duration::from_secs(300);
+/// How long a connection may be silent between requests.
+const IDLE: Duration = Duration::from_secs(600);
+/// What a client may still send after it was refused, so that it can read why.
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A request, read whole.
+pub(crate) struct Request {
+    pub(crate) method: String,
+    /// Without the query.
+    pub(crate) path: String,
+    pub(crate) keep_alive: bool,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Why there is no request.
+pub(crate) enum Refused {
+    /// The client is gone, or silent for too long.
+    Closed,
+    /// To be answered with this status and message, after which the connection ends.
+    Answer(u16, String),
+}
+
+impl From<io::Error> for Refused {
+    fn from(_: io::Error) -> Self {
+        Self::Closed
+    }
+}
+
+/// A connection and what was read from it beyond the last request.
+pub(crate) struct Reader {
+    conn: Conn,
+    buffer: Vec<u8>,
+    deadline: Instant,
+}
+
+struct Head {
+    method: String,
+    path: String,
+    keep_alive: bool,
+    body: BodyLength,
+    expects_continue: bool,
+}
+
+enum BodyLength {
+    Known(u64),
+    Chunked,
+}
+
+// === impl Reader ===
+
+impl Reader {
+    pub(crate) fn new(conn: Conn) -> io::Result<Self> {
+        conn.set_timeouts(STALL, STALL)?;
+        Ok(Self {
+            conn,
+            buffer: Vec::with_capacity(4096),
+            deadline: Instant::now(),
+        })
+    }
+
+    /// Waits for the first byte of a request, for `idle` at most.
+    pub(crate) fn wait(&mut self, idle: Option<Duration>) -> Result<(), Refused> {
+        let end = Instant::now() + idle.unwrap_or(IDLE);
+        if let Some(idle) = idle {
+            self.conn.set_timeouts(idle, idle)?;
+        }
+        while self.buffer.is_empty() {
+            match self.fill() {
+                Err(Refused::Answer(..)) if Instant::now() < end => {}
+                Err(_) => return Err(Refused::Closed),
+                Ok(()) => {}
+            }
+        }
+        self.deadline = Instant::now() + idle.unwrap_or(ARRIVAL);
+        Ok(())
+    }
+
+    /// Reads the request that has begun.
+    pub(crate) fn request(&mut self, most_body: u64) -> Result<Request, Refused> {
+        let head = loop {
+            if let Some((head, length)) = parse(&self.buffer)? {
+                self.buffer.drain(..length);
+                break head;
+            }
+            if self.buffer.len() >= MOST_HEAD {
+                return Err(Refused::Answer(
+                    431,
+                    "the request's head is too large".to_owned(),
+                ));
+            }
+            self.fill()?;
+        };
+        if head.expects_continue {
+            if let BodyLength::Known(length) = head.body {
+                within(length, most_body)?;
+            }
+            self.conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        let body = match head.body {
+            BodyLength::Known(length) => {
+                within(length, most_body)?;
+                self.known(usize::try_from(length).unwrap_or(usize::MAX))?
+            }
+            BodyLength::Chunked => self.chunked(most_body)?,
+        };
+        Ok(Request {
+            method: head.method,
+            path: head.path,
+            keep_alive: head.keep_alive,
+            body,
+        })
+    }
+
+    fn known(&mut self, length: usize) -> Result<Vec<u8>, Refused> {
+        let mut body = vec![];
+        self.take(&mut body, length)?;
+        Ok(body)
+    }
+
+    fn chunked(&mut self, most: u64) -> Result<Vec<u8>, Refused> {
+        let mut body = vec![];
+        loop {
+            let line = self.line()?;
+            let size = line
+                .split(|b| *b == b';')
+                .next()
+                .unwrap_or_default()
+                .trim_ascii();
+            let size = std::str::from_utf8(size)
+                .ok()
+                .filter(|s| !s.is_empty() && s.bytes().all(|b| b.is_ascii_hexdigit()))
+                .and_then(|s| u64::from_str_radix(s, 16).ok())
+                .ok_or_else(|| malformed("a chunk's size is not a number"))?;
+            if size == 0 {
+                while !self.line()?.is_empty() {}
+                return Ok(body);
+            }
+            within((body.len() as u64).saturating_add(size), most)?;
+            self.take(&mut body, usize::try_from(size).unwrap_or(usize::MAX))?;
+            if !self.line()?.is_empty() {
+                return Err(malformed("a chunk is longer than its size"));
+            }
+        }
+    }
+
+    /// A line without its end.
+    fn line(&mut self) -> Result<Vec<u8>, Refused> {
+        loop {
+            if let Some(at) = self.buffer.iter().position(|b| *b == b'\n') {
+                let mut line: Vec<u8> = self.buffer.drain(..=at).collect();
+                line.pop();
+                line.pop_if(|b| *b == b'\r');
+                return Ok(line);
+            }
+            if self.buffer.len() > MOST_LINE {
+                return Err(malformed("a line in the body is too long"));
+            }
+            self.fill()?;
+        }
+    }
+
+    /// Appends exactly `length` bytes to `body`.
+    fn take(&mut self, body: &mut Vec<u8>, length: usize) -> Result<(), Refused> {
+        let have = self.buffer.len().min(length);
+        // Room for what was announced, but not before some of it came.
+        body.reserve(length.min(have + 1024 * 1024));
+        body.extend(self.buffer.drain(..have));
+        let mut left = length - have;
+        while left > 0 {
+            self.in_time()?;
+            let before = body.len();
+            let step = left.min(1024 * 1024);
+            body.resize(before + step, 0);
+            let read = self.conn.read(&mut body[before..]);
+            body.truncate(before + read.as_ref().copied().unwrap_or(0));
+            left -= arrived(read)?;
+        }
+        Ok(())
+    }
+
+    /// Reads some bytes into the buffer.
+    fn fill(&mut self) -> Result<(), Refused> {
+        if !self.buffer.is_empty() {
+            self.in_time()?;
+        }
+        let before = self.buffer.len();
+        self.buffer.resize(before + 16 * 1024, 0);
+        let read = self.conn.read(&mut self.buffer[before..]);
+        self.buffer
+            .truncate(before + read.as_ref().copied().unwrap_or(0));
+        arrived(read).map(drop)
+    }
+
+    fn in_time(&self) -> Result<(), Refused> {
+        if Instant::now() < self.deadline {
+            Ok(())
+        } else {
+            Err(slow())
+        }
+    }
+
+    /// Sends a response.
+    pub(crate) fn respond(
+        &mut self,
+        status: u16,
+        media_type: &str,
+        body: &[u8],
+        keep_alive: bool,
+    ) -> io::Result<()> {
+        let mut out = Vec::with_capacity(body.len() + 160);
+        let connection = if keep_alive {
+            ""
+        } else {
+            "connection: close\r\n"
+        };
+        write!(
+            out,
+            "HTTP/1.1 {status} {}\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\
+             {connection}\r\n",
+            reason(status),
+            body.len()
+        )?;
+        out.extend_from_slice(body);
+        self.conn.write_all(&out)
+    }
+
+    /// Ends a connection whose request was not read to its end, such that the client can still
+    /// read the answer.
+    pub(crate) fn linger(&mut self) {
+        let end = Instant::now() + LINGER;
+        if self.conn.finish().is_err() || self.conn.set_timeouts(LINGER, LINGER).is_err() {
+            return;
+        }
+        let mut left = LINGER_BYTES;
+        let mut scrap = vec![0; 64 * 1024];
+        while left > 0 && Instant::now() < end {
+            match self.conn.read(&mut scrap) {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    }
+}
+
+/// The head at the start of `buffer` and its length, once it is whole.
+fn parse(buffer: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
+    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let length = match request.parse(buffer) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Refused::Answer(
+                431,
+                "the request has too many headers".to_owned(),
+            ));
+        }
+        Err(error) => return Err(malformed(&format!("the request is not HTTP/1.1: {error}"))),
+    };
+    let mut head = Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        path: request
+            .path
+            .unwrap_or_default()
+            .split('?')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        keep_alive: request.version == Some(1),
+        body: BodyLength::Known(0),
+        expects_continue: false,
+    };
+    let mut known = None;
+    let mut chunked = false;
+    for header in request.headers.iter() {
+        let value = header.value.trim_ascii();
+        if header.name.eq_ignore_ascii_case("content-length") {
+            let length = std::str::from_utf8(value)
+                .ok()
+                .filter(|v| v.bytes().all(|b| b.is_ascii_digit()))
+                .and_then(|v| v.parse::<u64>().ok())
+                .ok_or_else(|| malformed("content-length is not a number"))?;
+            if known.is_some_and(|known| known != length) {
+                return Err(malformed("there are two content-lengths"));
+            }
+            known = Some(length);
+        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
+            if chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Refused::Answer(
+                    501,
+                    "no transfer-encoding is known but chunked".to_owned(),
+                ));
+            }
+            chunked = true;
+        } else if header.name.eq_ignore_ascii_case("connection") {
+            for word in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+                if word.eq_ignore_ascii_case(b"close") {
+                    head.keep_alive = false;
+                } else if word.eq_ignore_ascii_case(b"keep-alive") {
+                    head.keep_alive = true;
+                }
+            }
+        } else if header.name.eq_ignore_ascii_case("expect") {
+            head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
+        }
+    }
+    head.body = match (known, chunked) {
+        // Two readers could disagree on where such a request ends.
+        (Some(_), true) => {
+            return Err(malformed(
+                "content-length and transfer-encoding exclude each other",
+            ));
+        }
+        (_, true) => BodyLength::Chunked,
+        (known, false) => BodyLength::Known(known.unwrap_or(0)),
+    };
+    Ok(Some((head, length)))
+}
+
+fn within(length: u64, most: u64) -> Result<(), Refused> {
+    if length <= most {
+        return Ok(());
+    }
+    Err(Refused::Answer(
+        413,
+        format!("the body is larger than the {most} bytes that are taken"),
+    ))
+}
+
+fn arrived(read: io::Result<usize>) -> Result<usize, Refused> {
+    match read {
+        Ok(0) => Err(Refused::Closed),
+        Ok(read) => Ok(read),
+        Err(e) if e.kind() == ErrorKind::Interrupted => Ok(0),
+        Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Err(slow()),
+        Err(_) => Err(Refused::Closed),
+    }
+}
+
+fn slow() -> Refused {
+    Refused::Answer(408, "the request took too long to arrive".to_owned())
+}
+
+fn malformed(why: &str) -> Refused {
+    Refused::Answer(400, why.to_owned())
+}
+
+const fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        _ => "Internal Server Error",
+    }
+}

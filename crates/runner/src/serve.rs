@@ -1,0 +1,353 @@
+//! Connections, and which answer each path gets.
+
+use std::{
+    io,
+    os::fd::AsRawFd as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use luthier_types::runner::{ARROW_STREAM, RunnerError, RunnerErrorKind};
+use pyo3::Python;
+use serde::Serialize;
+
+use crate::{
+    decode, encode, failure,
+    http::{Reader, Refused, Request},
+    metrics,
+    state::State,
+    stream::Listener,
+};
+
+/// Connections beside those that call the model.
+const SPARE_CONNECTIONS: usize = 64;
+/// What Python code expects of a thread. Only what is touched takes memory.
+const STACK: usize = 8 * 1024 * 1024;
+/// How long a client may take whom the accept thread serves by itself.
+const HURRY: Duration = Duration::from_millis(500);
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; version=0.0.4";
+
+struct Response {
+    path: &'static str,
+    status: u16,
+    media_type: &'static str,
+    body: Vec<u8>,
+}
+
+/// What a connection is to the limit on connections.
+struct Slot(Arc<AtomicUsize>);
+
+/// Starts to listen and to answer.
+pub(crate) fn start(state: &Arc<State>) -> io::Result<()> {
+    let listener = Listener::bind(&state.config.listen)?;
+    state.listens(listener.as_raw_fd());
+    let state = Arc::clone(state);
+    thread::Builder::new()
+        .name("luthier-accept".to_owned())
+        .spawn(move || accept(&listener, &state))?;
+    Ok(())
+}
+
+fn accept(listener: &Listener, state: &Arc<State>) {
+    let most = SPARE_CONNECTIONS + state.config.threads as usize;
+    let open = Arc::new(AtomicUsize::new(0));
+    loop {
+        let conn = match listener.accept() {
+            Ok(conn) => conn,
+            Err(_) if state.draining() => return,
+            Err(_) => {
+                // Out of descriptors, most likely: give the others time to end.
+                thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+        };
+        let Ok(reader) = Reader::new(conn) else {
+            continue;
+        };
+        let slot = Slot::take(&open);
+        if open.load(Ordering::Relaxed) > most {
+            overflow(reader, state);
+            continue;
+        }
+        // Through a channel, so that the connection is still here when there is no thread for it.
+        let (give, take) = mpsc::sync_channel::<Reader>(1);
+        let shared = Arc::clone(state);
+        let spawned = thread::Builder::new()
+            .name("luthier-conn".to_owned())
+            .stack_size(STACK)
+            .spawn(move || {
+                if let Ok(reader) = take.recv() {
+                    connection(reader, &shared, slot);
+                }
+            });
+        match spawned {
+            Ok(_) => drop(give.send(reader)),
+            Err(_) => overflow(reader, state),
+        }
+    }
+}
+
+/// Serves one request of a connection beyond the limit, if it is about health.
+fn overflow(mut reader: Reader, state: &State) {
+    if reader.wait(Some(HURRY)).is_err() {
+        return;
+    }
+    let response = match reader.request(0) {
+        Err(Refused::Closed) => return,
+        Ok(request) => without_model(&request, state).unwrap_or_else(|| busy("other")),
+        Err(Refused::Answer(..)) => busy("other"),
+    };
+    state.metrics.answered(response.path, response.status);
+    let _ = reader.respond(response.status, response.media_type, &response.body, false);
+}
+
+fn busy(path: &'static str) -> Response {
+    error(
+        path,
+        503,
+        &failure(RunnerErrorKind::NotReady, "there are too many connections"),
+    )
+}
+
+fn connection(mut reader: Reader, state: &State, slot: Slot) {
+    let Some(request) = until_model(&mut reader, state) else {
+        return;
+    };
+    // From here on the thread keeps its Python thread state, without holding the GIL: making one
+    // for every request would cost more than the rest of the call.
+    Python::attach(|py| {
+        py.detach(move || {
+            let slot = slot;
+            let mut next = Some(request);
+            while let Some(request) = next.take() {
+                let keep = {
+                    let _flight = state.enter();
+                    send(
+                        &mut reader,
+                        state,
+                        with_model(&request, state),
+                        request.keep_alive,
+                    )
+                };
+                if keep {
+                    next = until_model(&mut reader, state);
+                }
+            }
+            drop(reader);
+            drop(slot);
+        });
+    });
+}
+
+/// Answers what needs no model, and returns the first request that does.
+fn until_model(reader: &mut Reader, state: &State) -> Option<Request> {
+    loop {
+        reader.wait(None).ok()?;
+        let _flight = state.enter();
+        match reader.request(state.config.max_body_bytes) {
+            Ok(request) => match without_model(&request, state) {
+                Some(response) => {
+                    if !send(reader, state, response, request.keep_alive) {
+                        return None;
+                    }
+                }
+                None => return Some(request),
+            },
+            Err(Refused::Closed) => return None,
+            Err(Refused::Answer(status, message)) => {
+                let kind = match status {
+                    413 => RunnerErrorKind::TooLarge,
+                    _ => RunnerErrorKind::BadRequest,
+                };
+                send(
+                    reader,
+                    state,
+                    error("other", status, &failure(kind, message)),
+                    false,
+                );
+                reader.linger();
+                return None;
+            }
+        }
+    }
+}
+
+/// Whether the connection may be used again.
+fn send(reader: &mut Reader, state: &State, response: Response, keep_alive: bool) -> bool {
+    let keep_alive = keep_alive && !state.draining();
+    state.metrics.answered(response.path, response.status);
+    reader
+        .respond(
+            response.status,
+            response.media_type,
+            &response.body,
+            keep_alive,
+        )
+        .is_ok()
+        && keep_alive
+}
+
+/// The answer to a request that does not call the model.
+fn without_model(request: &Request, state: &State) -> Option<Response> {
+    let get = matches!(request.method.as_str(), "GET" | "HEAD");
+    let path = request.path.as_str();
+    let known = match path {
+        "/v2/health/live" if get => json("live", 200, &serde_json::json!({ "live": true })),
+        "/v2/health/ready" if get => {
+            let (ready, body) = state.readiness();
+            json("ready", if ready { 200 } else { 503 }, &body)
+        }
+        "/metrics" if get => Response {
+            path: "metrics",
+            status: 200,
+            media_type: TEXT,
+            body: metrics::text(state).into_bytes(),
+        },
+        "/predict" if request.method == "POST" => return None,
+        _ if path.starts_with("/custom-explain/") && request.method == "POST" => return None,
+        _ if path.starts_with("/gradients/") && request.method == "POST" => error(
+            "gradients",
+            404,
+            &failure(
+                RunnerErrorKind::NoSuchHook,
+                "this runner serves no gradients",
+            ),
+        ),
+        "/v2/health/live" | "/v2/health/ready" | "/metrics" | "/predict" => error(
+            "other",
+            405,
+            &failure(
+                RunnerErrorKind::BadRequest,
+                format!("{path} has another method"),
+            ),
+        ),
+        _ => error(
+            "other",
+            404,
+            &failure(
+                RunnerErrorKind::BadRequest,
+                format!("there is nothing at {path}"),
+            ),
+        ),
+    };
+    Some(known)
+}
+
+/// The answer to a request that calls the model.
+fn with_model(request: &Request, state: &State) -> Response {
+    let (path, name) = match request.path.strip_prefix("/custom-explain/") {
+        Some(name) => ("custom-explain", Some(name)),
+        None => ("predict", None),
+    };
+    let answer = catch_unwind(AssertUnwindSafe(|| match name {
+        Some(name) => explain(name, &request.body, state).map(|body| (JSON, body)),
+        None => predict(&request.body, state).map(|body| (ARROW_STREAM, body)),
+    }));
+    match answer {
+        Ok(Ok((media_type, body))) => Response {
+            path,
+            status: 200,
+            media_type,
+            body,
+        },
+        Ok(Err(failed)) => error(path, status(failed.kind), &failed),
+        Err(_) => error(
+            path,
+            500,
+            &failure(RunnerErrorKind::Internal, "the runner failed"),
+        ),
+    }
+}
+
+fn predict(body: &[u8], state: &State) -> Result<Vec<u8>, RunnerError> {
+    let model = state.model()?;
+    let table = decode::table(body, &state.config)?;
+    let _permit = state.permit();
+    let (seconds, columns) = model.predict(&table)?;
+    state.metrics.predicted(seconds, table.rows);
+    encode::stream(&state.config.outputs, columns, table.rows)
+}
+
+fn explain(name: &str, body: &[u8], state: &State) -> Result<Vec<u8>, RunnerError> {
+    let model = state.model()?;
+    let name = percent_decoded(name)
+        .ok_or_else(|| failure(RunnerErrorKind::BadRequest, "the name is not UTF-8"))?;
+    let table = decode::table(body, &state.config)?;
+    if table.rows != 1 {
+        return Err(failure(
+            RunnerErrorKind::BadRequest,
+            format!("an explanation is of one row, not {}", table.rows),
+        ));
+    }
+    let _permit = state.permit();
+    model.explain(&name, &table)
+}
+
+const fn status(kind: RunnerErrorKind) -> u16 {
+    match kind {
+        RunnerErrorKind::BadRequest => 400,
+        RunnerErrorKind::NoSuchHook => 404,
+        RunnerErrorKind::TooLarge => 413,
+        RunnerErrorKind::NotReady => 503,
+        _ => 500,
+    }
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, more)) = rest.split_first() {
+        let hex = (*first == b'%').then(|| more.get(..2)).flatten();
+        let byte = hex
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte {
+            Some(byte) => {
+                out.push(byte);
+                rest = &more[2..];
+            }
+            None => {
+                out.push(*first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn json(path: &'static str, status: u16, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Response {
+        path,
+        status,
+        media_type: JSON,
+        body,
+    }
+}
+
+fn error(path: &'static str, status: u16, error: &RunnerError) -> Response {
+    json(path, status, error)
+}
+
+// === impl Slot ===
+
+impl Slot {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(open))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

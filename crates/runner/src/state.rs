@@ -1,0 +1,250 @@
+//! What every thread shares: how far the runner is, its model, and who is in flight.
+
+use std::{
+    os::fd::RawFd,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use luthier_types::runner::{LoadPhase, Ready, RunnerConfig, RunnerError, RunnerErrorKind};
+use nix::sys::socket::{Shutdown, shutdown};
+use serde_json::{Map, Value};
+
+use crate::{bridge::Model, failure, metrics::Metrics, process};
+
+/// State of the runner.
+pub(crate) struct State {
+    pub(crate) config: RunnerConfig,
+    pub(crate) metrics: Metrics,
+    python: String,
+    packages: OnceLock<Map<String, Value>>,
+    load: Mutex<Load>,
+    flight: Mutex<Flight>,
+    changed: Condvar,
+    draining: AtomicBool,
+    listener: OnceLock<RawFd>,
+}
+
+struct Load {
+    phase: LoadPhase,
+    import_seconds: Option<f64>,
+    load_seconds: Option<f64>,
+    error: Option<RunnerError>,
+    model: Option<Arc<Model>>,
+}
+
+#[derive(Default)]
+struct Flight {
+    /// Requests whose response is not yet written.
+    requests: usize,
+    /// Calls of the model that run.
+    calls: u32,
+    /// The main thread waits for the end, so that it can leave in order.
+    waiting: bool,
+    stopped: bool,
+}
+
+/// Counts one request for as long as it lives.
+pub(crate) struct InFlight<'a>(&'a State);
+
+/// The right to call the model, one of `config.threads`.
+pub(crate) struct Permit<'a>(&'a State);
+
+// === impl State ===
+
+impl State {
+    pub(crate) fn new(config: RunnerConfig, python: String) -> Self {
+        Self {
+            config,
+            metrics: Metrics::default(),
+            python,
+            packages: OnceLock::new(),
+            load: Mutex::new(Load {
+                phase: LoadPhase::Starting,
+                import_seconds: None,
+                load_seconds: None,
+                error: None,
+                model: None,
+            }),
+            flight: Mutex::default(),
+            changed: Condvar::new(),
+            draining: AtomicBool::new(false),
+            listener: OnceLock::new(),
+        }
+    }
+
+    /// The listening socket, which lives as long as the process unless it is told to stop.
+    pub(crate) fn listens(&self, listener: RawFd) {
+        let _ = self.listener.set(listener);
+    }
+
+    pub(crate) fn set_packages(&self, packages: Map<String, Value>) {
+        let _ = self.packages.set(packages);
+    }
+
+    pub(crate) fn importing(&self) {
+        lock(&self.load).phase = LoadPhase::Importing;
+    }
+
+    pub(crate) fn loading(&self, import_seconds: f64) {
+        let mut load = lock(&self.load);
+        load.phase = LoadPhase::Loading;
+        load.import_seconds = Some(import_seconds);
+    }
+
+    pub(crate) fn ready(&self, load_seconds: f64, model: Model) {
+        let mut load = lock(&self.load);
+        load.phase = LoadPhase::Ready;
+        load.load_seconds = Some(load_seconds);
+        load.model = Some(Arc::new(model));
+    }
+
+    pub(crate) fn fail(&self, error: RunnerError) {
+        let mut load = lock(&self.load);
+        load.phase = LoadPhase::Failed;
+        load.error = Some(error);
+    }
+
+    /// What `GET /v2/health/ready` says. A runner that is stopping is not ready.
+    pub(crate) fn readiness(&self) -> (bool, Ready) {
+        let load = lock(&self.load);
+        let ready = Ready {
+            phase: load.phase,
+            import_seconds: load.import_seconds,
+            load_seconds: load.load_seconds,
+            memory_bytes: process::memory_bytes(),
+            python: self.python.clone(),
+            packages: self.packages.get().cloned().unwrap_or_default(),
+            error: load.error.clone(),
+        };
+        (ready.phase == LoadPhase::Ready && !self.draining(), ready)
+    }
+
+    pub(crate) fn load_seconds(&self) -> (Option<f64>, Option<f64>) {
+        let load = lock(&self.load);
+        (load.import_seconds, load.load_seconds)
+    }
+
+    /// The model, or why there is none.
+    pub(crate) fn model(&self) -> Result<Arc<Model>, RunnerError> {
+        let load = lock(&self.load);
+        match &load.model {
+            Some(model) => Ok(Arc::clone(model)),
+            None if load.phase == LoadPhase::Failed => {
+                let why = load
+                    .error
+                    .as_ref()
+                    .map_or("unknown", |e| e.message.as_str());
+                Err(failure(
+                    RunnerErrorKind::NotReady,
+                    format!("the model could not be loaded: {why}"),
+                ))
+            }
+            None => Err(failure(
+                RunnerErrorKind::NotReady,
+                "the model is still being loaded",
+            )),
+        }
+    }
+
+    pub(crate) fn enter(&self) -> InFlight<'_> {
+        lock(&self.flight).requests += 1;
+        InFlight(self)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        lock(&self.flight).requests
+    }
+
+    /// Waits until fewer than `config.threads` calls run.
+    pub(crate) fn permit(&self) -> Permit<'_> {
+        let most = self.config.threads.max(1);
+        let mut flight = lock(&self.flight);
+        while flight.calls >= most {
+            flight = self
+                .changed
+                .wait(flight)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        flight.calls += 1;
+        Permit(self)
+    }
+
+    pub(crate) fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Lets what is in flight end, for `patience` at most, then frees the main thread. Returns
+    /// whether that one waits.
+    pub(crate) fn drain(&self, patience: Duration) -> bool {
+        self.draining.store(true, Ordering::Relaxed);
+        if let Some(listener) = self.listener.get() {
+            let _ = shutdown(*listener, Shutdown::Both);
+        }
+        if let Some(path) = self.config.listen.strip_prefix("unix:") {
+            let _ = fs_err::remove_file(path);
+        }
+        let end = Instant::now() + patience;
+        let mut flight = lock(&self.flight);
+        while flight.requests > 0 {
+            let Some(left) = end.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            flight = self
+                .changed
+                .wait_timeout(flight, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        flight.stopped = true;
+        let waiting = flight.waiting;
+        drop(flight);
+        self.changed.notify_all();
+        waiting
+    }
+
+    pub(crate) fn wait_stopped(&self) {
+        let mut flight = lock(&self.flight);
+        flight.waiting = true;
+        while !flight.stopped {
+            flight = self
+                .changed
+                .wait(flight)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+// === impl InFlight, Permit ===
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        let mut flight = lock(&self.0.flight);
+        flight.requests -= 1;
+        let tell = flight.requests == 0 && self.0.draining();
+        drop(flight);
+        if tell {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        let mut flight = lock(&self.0.flight);
+        let tell = flight.calls == self.0.config.threads.max(1);
+        flight.calls -= 1;
+        drop(flight);
+        if tell {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+// A thread that panicked leaves nothing half done behind these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
