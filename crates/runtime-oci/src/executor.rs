@@ -10,6 +10,8 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 use oci_spec::runtime::Spec;
 
+use crate::oci;
+
 /// Runs the program of the specification, tied to the shim's life.
 #[derive(Clone)]
 pub(crate) struct Payload;
@@ -21,6 +23,7 @@ impl Executor for Payload {
         // credentials follows, which would undo it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
             .map_err(|e| invalid(format!("cannot tie the container to its shim: {e}")))?;
+        enter(spec).map_err(invalid)?;
         program(spec).map(|_| ()).map_err(invalid)
     }
 
@@ -31,6 +34,19 @@ impl Executor for Payload {
             ExecutorError::Other(cause)
         })
     }
+}
+
+/// Changes to the working directory, as the user who will work in it.
+fn enter(spec: &Spec) -> Result<(), String> {
+    let Some(process) = spec.process() else {
+        return Ok(());
+    };
+    let annotations = spec.annotations().as_ref();
+    let cwd = annotations
+        .and_then(|all| all.get(oci::CWD))
+        .map_or(process.cwd().as_path(), Path::new);
+    nix::unistd::chdir(cwd)
+        .map_err(|e| format!("cannot enter the working directory {}: {e}", cwd.display()))
 }
 
 fn invalid(cause: String) -> ExecutorValidationError {

@@ -1,6 +1,6 @@
 //! The OCI runtime specification of a container.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use luthier_types::Mebibytes;
 use oci_spec::{
@@ -17,6 +17,9 @@ use crate::{dir::Stored, seccomp};
 
 /// User and group of the container's processes, inside its user namespace.
 pub(crate) const UID: u32 = 1000;
+
+/// The annotation that holds the working directory.
+pub(crate) const CWD: &str = "luthier.cwd";
 
 /// Ids in a container's range.
 const IDS: u32 = 65_536;
@@ -61,6 +64,10 @@ pub(crate) fn spec(stored: &Stored, root: &Path, limit_swap: bool) -> Result<Spe
     SpecBuilder::default()
         .version("1.0.2")
         .root(RootBuilder::default().path(root).readonly(true).build()?)
+        .annotations(HashMap::from([(
+            CWD.to_owned(),
+            stored.container.cwd.to_string_lossy().into_owned(),
+        )]))
         .hostname(stored.container.id.0.clone())
         .mounts(mounts(stored)?)
         .process(process(stored)?)
@@ -123,7 +130,8 @@ fn process(stored: &Stored) -> Result<Process, OciSpecError> {
                 .map(|(k, v)| format!("{k}={v}"))
                 .collect::<Vec<_>>(),
         )
-        .cwd(container.cwd.clone())
+        // Left to the executor, which can say what is wrong with it.
+        .cwd("/")
         .capabilities(
             LinuxCapabilitiesBuilder::default()
                 .bounding(none())

@@ -1,32 +1,190 @@
-//! A container's way from start to removal.
+//! A container's way from start to removal, and what happens when either side dies.
 
-use crate::world::{World, spec};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use luthier_ports::{
+    ContainerRuntime, ContainerState,
+    conformance::{self, Program, RuntimeFixture},
+};
+use luthier_runtime_oci::OciRuntime;
+use luthier_types::Code;
+
+use crate::world::{World, mount, spec, wait_for};
 
 #[tokio::test]
-async fn output_and_status_are_kept() {
+async fn conforms() {
     let world = World::new();
-    let (exit, lines) = world
-        .run("echo one; echo two >&2; echo three; exit 7")
-        .await;
-    assert_eq!(lines, ["one", "two", "three"]);
-    assert_eq!((exit.code, exit.signal), (Some(7), None));
-    assert!(!exit.out_of_memory && exit.error.is_none());
-    assert!(exit.memory_peak.unwrap() > 0);
+    let options = world.options.clone();
+    let fixture = RuntimeFixture {
+        spec: &|id, program| {
+            spec(
+                id,
+                match program {
+                    Program::Exit => "echo one; echo two >&2; echo three; exit 7",
+                    Program::Serve => {
+                        "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.02; done"
+                    }
+                    Program::Stubborn => "trap '' TERM; echo ready; while :; do sleep 1; done",
+                },
+            )
+        },
+        reopen: Some(&move || Box::new(OciRuntime::new(options.clone()).unwrap())),
+        runs: true,
+    };
+    conformance::runtime(&world.runtime, &fixture).await;
     world.finish().await;
 }
 
 #[tokio::test]
-async fn a_missing_program_leaves_nothing() {
+async fn what_cannot_start_says_why_and_leaves_nothing() {
     let world = World::new();
-    let mut spec = spec("missing", "");
-    spec.args = vec!["/bin/nothing".to_owned()];
-    let error = luthier_ports::ContainerRuntime::start(&world.runtime, &spec)
-        .await
-        .unwrap_err();
-    assert_eq!(error.code(), luthier_types::Code::ContainerFailed);
+    let mut missing = spec("missing", "");
+    missing.args = vec!["/bin/nothing".to_owned()];
+    let mut unfound = spec("unfound", "");
+    unfound.args = vec!["nothing".to_owned()];
+    let mut homeless = spec("homeless", "");
+    homeless.cwd = "/no/such".into();
+    let mut layerless = spec("layerless", "");
+    layerless.mounts = vec![mount(&world.dir.path().join("absent"), "/x", true)];
+    let mut sly = spec("sly", "");
+    sly.mounts = vec![mount(world.dir.path(), "/x/../proc", true)];
+    let bad_id = spec("../up", "");
+    for (spec, cause) in [
+        (missing, "/bin/nothing does not exist in the container"),
+        (unfound, "nothing is not in the container's PATH"),
+        (homeless, "working directory /no/such"),
+        (layerless, "absent to mount is missing"),
+        (sly, "has a `.` or `..` in it"),
+        (bad_id, "lower-case letters"),
+    ] {
+        let error = world.runtime.start(&spec).await.unwrap_err();
+        assert_eq!(error.code(), Code::ContainerFailed);
+        assert!(error.message().contains(cause), "{cause}: {error:?}");
+        assert!(error.next_step().is_some());
+        assert_eq!(world.runtime.status(&spec.id).await.unwrap(), None);
+    }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_container_outlives_the_server() {
+    let world = World::new();
+    let spec = spec(
+        "outlives",
+        "echo before; while [ ! -e /run/luthier/go ]; do sleep 0.02; done; echo after; exit 5",
+    );
+    let signal = world.dir.path().join("signal");
+    fs_err::create_dir(&signal).unwrap();
+    let mut spec = spec;
+    spec.mounts = vec![mount(&signal, "/run/luthier", true)];
+    let mut server = Command::new(&world.options.shim)
+        .arg("server")
+        .arg(&world.options.state_dir)
+        .arg(&world.options.cgroup_parent)
+        .arg(serde_json::to_string(&spec).unwrap())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "started\n");
+    server.kill().unwrap();
+    server.wait().unwrap();
+
+    let successor = world.successor();
+    let status = successor.status(&spec.id).await.unwrap().unwrap();
+    assert!(matches!(status.state, ContainerState::Running { .. }));
+    assert!(status.memory.unwrap() > 0);
+    fs_err::write(signal.join("go"), "").unwrap();
+    assert_eq!(world.exit(&spec.id).await.code, Some(5));
+    let lines = successor.logs(&spec.id, 10).await.unwrap();
+    assert_eq!(lines, ["before", "after"], "its output went on");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_dead_shim_takes_its_container_along_and_is_noticed() {
+    let world = World::new();
+    let id = world.start(&spec("orphan", "echo ready; sleep 1000")).await;
+    world.line(&id, "ready").await;
+    let pid = match world.runtime.status(&id).await.unwrap().unwrap().state {
+        ContainerState::Running { pid } => pid,
+        other => panic!("{other:?}"),
+    };
+    let shim = fs_err::read_to_string(world.container_dir(&id).join("shim.json")).unwrap();
+    let shim: serde_json::Value = serde_json::from_str(&shim).unwrap();
+    let kill = Command::new("kill")
+        .args(["-9", &shim["pid"].to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+
+    // Nobody looked yet: the kernel alone did it.
+    wait_for("the kernel to kill the container", async || {
+        let stat = fs_err::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_err().then_some(())
+    })
+    .await;
+    let exit = world.exit(&id).await;
     assert!(
-        error.message().contains("/bin/nothing does not exist"),
-        "{error:?}"
+        exit.error.unwrap().contains("supervised"),
+        "the cause is named"
+    );
+    let logs = world.runtime.logs(&id, 10).await.unwrap();
+    assert_eq!(logs, ["ready"], "its output is kept");
+    let cgroups = world.cgroups();
+    assert!(!cgroups.is_empty());
+    assert!(cgroups.iter().all(|parent| !parent.join(&id.0).exists()));
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn an_interrupted_start_is_swept_up() {
+    let world = World::new();
+    let half = world.options.state_dir.join(".new-half-x");
+    fs_err::create_dir(&half).unwrap();
+    world.successor();
+    assert!(!half.exists());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn output_is_bounded_and_in_order() {
+    let world = World::with(|options| options.log_max_bytes = 64 << 10);
+    let id = world.start(&spec("chatty", "seq 1 50000")).await;
+    world.exit(&id).await;
+    let dir = world.container_dir(&id);
+    let size = |name: &str| fs_err::metadata(dir.join(name)).unwrap().len();
+    assert!(size("out.log") + size("out.log.1") <= 64 << 10);
+    let lines = world.runtime.logs(&id, 5000).await.unwrap();
+    let expected: Vec<_> = (45_001..=50_000).map(|n| n.to_string()).collect();
+    assert_eq!(lines, expected);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn stopping_ends_children_too() {
+    let world = World::new();
+    let id = world
+        .start(&spec(
+            "family",
+            "sleep 1000 & sleep 1000 & echo ready; wait",
+        ))
+        .await;
+    world.line(&id, "ready").await;
+    let grace = Duration::from_millis(20);
+    world.runtime.stop(&id, grace).await.unwrap();
+    assert_eq!(world.exit(&id).await.signal, Some(9));
+    assert!(
+        world
+            .cgroups()
+            .iter()
+            .all(|parent| !parent.join(&id.0).exists())
     );
     world.finish().await;
 }

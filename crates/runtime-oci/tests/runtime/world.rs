@@ -128,6 +128,30 @@ impl World {
     }
 }
 
+impl Drop for World {
+    /// A failed test must not leave containers running.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let clean = async || {
+            for container in self.runtime.list().await? {
+                self.runtime.remove(&container.id).await?;
+            }
+            Ok::<_, luthier_types::Error>(())
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let executor = tokio::runtime::Runtime::new();
+                executor.map(|executor| executor.block_on(clean()))
+            });
+        });
+        for parent in self.cgroups() {
+            let _ = fs_err::remove_dir(parent);
+        }
+    }
+}
+
 /// A container that runs a shell script.
 pub(crate) fn spec(id: &str, script: &str) -> ContainerSpec {
     ContainerSpec {

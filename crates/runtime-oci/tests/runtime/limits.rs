@@ -1,0 +1,83 @@
+//! The bounds of a container. Each test fails when its limit is taken away.
+
+use luthier_types::{Mebibytes, Millicpu};
+
+use crate::world::{World, spec};
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn memory_has_a_limit_and_its_breach_is_recorded() {
+    let world = World::new();
+    // `tail` keeps the last line, which never ends.
+    let script = "head -c 200000000 /dev/zero | tail -n 1 >/dev/null; echo tail ended with $?";
+    let (exit, lines) = world.run(script).await;
+    assert_eq!(lines.last().unwrap(), "tail ended with 137");
+    assert!(exit.out_of_memory, "{exit:?}");
+    assert_eq!(exit.code, Some(0), "the shell itself went on");
+    let peak = exit.memory_peak.unwrap();
+    assert!((32 * MIB..=64 * MIB).contains(&peak), "{peak}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn scratch_has_a_size_and_counts_as_memory() {
+    let world = World::new();
+    let (exit, lines) = world
+        .run("dd if=/dev/zero of=/tmp/file bs=1M count=20 2>&1; du -m /tmp/file | cut -f1")
+        .await;
+    assert!(
+        lines.iter().any(|l| l.contains("No space left")),
+        "{lines:#?}"
+    );
+    assert_eq!(lines.last().unwrap(), "8");
+    assert!(!exit.out_of_memory && exit.memory_peak.unwrap() >= 8 * MIB);
+
+    let mut large = spec(
+        "large",
+        "dd if=/dev/zero of=/tmp/file bs=1M count=200; true",
+    );
+    large.scratch = Mebibytes(300);
+    let (exit, _) = world.run_spec(&large).await;
+    assert!(exit.out_of_memory, "{exit:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn processes_are_counted() {
+    let world = World::new();
+    let mut bomb = spec("bomb", "while :; do sleep 1000 & done");
+    bomb.pids = 16;
+    let (exit, lines) = world.run_spec(&bomb).await;
+    assert_ne!(exit.code, Some(0));
+    assert!(lines.iter().any(|l| l.contains("can't fork")), "{lines:#?}");
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn cpu_is_a_weight_and_a_cap_when_asked() {
+    let world = World::new();
+    for (id, cap) in [("weighed", false), ("capped", true)] {
+        let mut spec = spec(id, "echo ready; exec sleep 1000");
+        spec.cpu = Millicpu(500);
+        spec.cpu_cap = cap;
+        let id = world.start(&spec).await;
+        let values: Vec<_> = world
+            .cgroups()
+            .iter()
+            .flat_map(|parent| {
+                ["cpu.shares", "cpu.cfs_quota_us", "cpu.weight", "cpu.max"]
+                    .map(|file| fs_err::read_to_string(parent.join(&id.0).join(file)))
+            })
+            .filter_map(|text| Some(text.ok()?.trim().to_owned()))
+            .collect();
+        let (quota, max) = if cap {
+            ("50000", "50000 100000")
+        } else {
+            ("-1", "max 100000")
+        };
+        assert!(values.iter().any(|v| v == quota || v == max), "{values:?}");
+        assert!(values.iter().any(|v| v == "512" || v == "20"), "{values:?}");
+    }
+    world.finish().await;
+}
