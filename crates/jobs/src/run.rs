@@ -154,7 +154,11 @@ impl Run {
             let ctx = self.context(shared, &results, step);
             let (kind_, name) = (kind.clone(), *step);
             let outcome = self
-                .guarded(shared, true, async move { kind_.run_step(&ctx, name).await })
+                .guarded(
+                    shared,
+                    true,
+                    async move { kind_.run_step(&ctx, name).await },
+                )
                 .await?;
             match outcome {
                 Ok(result) => {
@@ -164,9 +168,7 @@ impl Run {
                     results.insert((*step).to_owned(), result);
                     attempt = 1;
                 }
-                Err(error)
-                    if error.code().retryable() && attempt < self.options.max_attempts =>
-                {
+                Err(error) if error.code().retryable() && attempt < self.options.max_attempts => {
                     tracing::warn!(job = %self.job.id, step, error = error.chain(), "a step will be tried again");
                     Logger::new(step, shared.pending.clone())
                         .line(format!("{error}; trying again"));
@@ -194,7 +196,11 @@ impl Run {
             let ctx = self.context(shared, &results, COMPENSATE);
             let (kind, cause) = (kind.clone(), error.clone());
             let outcome = self
-                .guarded(shared, false, async move { kind.failed(&ctx, &cause).await })
+                .guarded(
+                    shared,
+                    false,
+                    async move { kind.failed(&ctx, &cause).await },
+                )
                 .await?;
             match outcome {
                 Ok(()) => break,

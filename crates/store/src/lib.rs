@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod artifacts;
 pub mod deployments;
 mod open;
 pub mod values;
