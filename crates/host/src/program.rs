@@ -12,7 +12,7 @@ use std::{
 };
 
 use luthier_ports::LogSink;
-use luthier_types::{Code, Error, Evidence, Result};
+use luthier_types::{Error, Evidence, Result};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -48,6 +48,8 @@ pub struct Outcome {
     pub exit_code: Option<i32>,
     /// Signal that ended it.
     pub signal: Option<i32>,
+    /// Whether it was killed for not ending within its limit.
+    pub timed_out: bool,
     /// The end of its output, both streams as the lines came, credentials masked.
     pub output: String,
 }
@@ -121,7 +123,7 @@ impl Program {
         self
     }
 
-    /// Kills it after `limit`.
+    /// Kills it after `limit`; the outcome says so.
     #[must_use]
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -133,7 +135,7 @@ impl Program {
     /// **Cancellation:** its process group is killed.
     ///
     /// # Errors
-    /// `Internal` when it cannot be started, or does not end within the limit.
+    /// `Internal` when it cannot be started.
     pub async fn run(&self, log: &LogSink) -> Result<Outcome> {
         let name = self.path.display();
         let mut command = Command::new("/bin/sh");
@@ -180,21 +182,26 @@ impl Program {
         for reader in readers.into_iter().flatten() {
             reader.abort();
         }
-        let Ok(status) = ended else {
-            return Err(Error::new(
-                Code::Internal,
-                format!(
-                    "{name} did not end within {} s",
-                    self.limit.unwrap_or_default().as_secs()
-                ),
-            )
-            .hint("Try again; if it happens again, look at the output for what it waits for.")
-            .evidence(Evidence::output(&tail.text)));
+        let (exit_code, signal, timed_out) = match ended {
+            Ok(status) => {
+                let status =
+                    status.map_err(|e| Error::internal(format!("waiting for {name}"), e))?;
+                (status.code(), status.signal(), false)
+            }
+            Err(_) => (None, Some(Signal::SIGKILL as i32), true),
         };
-        let status = status.map_err(|e| Error::internal(format!("waiting for {name}"), e))?;
+        if timed_out {
+            let line = format!(
+                "{name} was stopped: it did not end within {} s",
+                self.limit.unwrap_or_default().as_secs()
+            );
+            log.line(&line);
+            tail.push(&line);
+        }
         Ok(Outcome {
-            exit_code: status.code(),
-            signal: status.signal(),
+            exit_code,
+            signal,
+            timed_out,
             output: tail.text,
         })
     }

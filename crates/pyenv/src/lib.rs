@@ -1,1 +1,119 @@
-//! pyenv
+//! Environments: a package's requirements over an image's libraries, resolved and hash-locked,
+//! then built as a directory that is mounted read-only into containers.
+//!
+//! `uv` does the resolving and installing. On the host it is never let to build anything, so no
+//! code of a package runs there.
+//!
+//! **What a lock follows.** A library that the package names replaces the image's pin of it; the
+//! image's other top-level pins hold; everything else stays at the version of the image's lock as
+//! long as that fits. The same requirements text on the same image gives the same lock for the
+//! life of the cache, so that deploying again changes nothing: an unpinned requirement moves only
+//! when the text or the image does.
+//!
+//! **Where things lie**, below the layout's root: `envs/` environments, `requirements/` resolved
+//! locks by the digest of what was asked, `bytecode/` compiled modules by the digest of their
+//! source, `uv/` the installer's own cache. Environments share files with the last two by hard
+//! links.
+
+#![forbid(unsafe_code)]
+
+mod bytecode;
+mod failure;
+mod install;
+mod lockfile;
+mod requirements;
+mod resolve;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use luthier_host::{Program, find_uv};
+use luthier_ports::{ContainerRuntime, EnvBuilder, Lock, LockRequest, LogSink, ResolvedImage};
+use luthier_types::{Code, Error, Result, layout::CacheLayout};
+
+/// What [`UvEnvs`] needs.
+#[derive(Clone)]
+pub struct Options {
+    /// Where layers lie.
+    pub layout: CacheLayout,
+    /// The `uv` program; `None` looks for it (see [`luthier_host::find_uv`]) at each use.
+    pub uv: Option<PathBuf>,
+    /// Package index to use instead of the one in the server's environment.
+    pub index: Option<String>,
+    /// Builds packages that have no wheel, in a container; `None` refuses them.
+    pub runtime: Option<Arc<dyn ContainerRuntime>>,
+    /// How long a resolution may take.
+    pub lock_limit: Duration,
+    /// How long downloading and installing may take.
+    pub build_limit: Duration,
+}
+
+impl Options {
+    /// The usual limits, `uv` looked for, no runtime.
+    pub fn new(layout: CacheLayout) -> Self {
+        Self {
+            layout,
+            uv: None,
+            index: None,
+            runtime: None,
+            lock_limit: Duration::from_secs(10 * 60),
+            build_limit: Duration::from_secs(30 * 60),
+        }
+    }
+}
+
+/// Environments made by `uv`.
+#[derive(Clone)]
+pub struct UvEnvs {
+    options: Options,
+}
+
+impl UvEnvs {
+    /// Environments below the layout of `options`.
+    pub fn new(options: Options) -> Self {
+        Self { options }
+    }
+
+    fn layout(&self) -> &CacheLayout {
+        &self.options.layout
+    }
+
+    /// A run of `uv` with the server's settings and this cache.
+    fn uv(&self) -> Result<Program> {
+        let path = self.options.uv.clone().or_else(find_uv).ok_or_else(|| {
+            Error::new(
+                Code::ImageUnavailable,
+                "uv, which resolves and installs packages, is not installed",
+            )
+            .hint("Install it: `pip install uv`, or set LUTHIER_UV to its path.")
+        })?;
+        let mut program =
+            luthier_host::uv(&path).env("UV_CACHE_DIR", self.layout().installer_cache());
+        if let Some(index) = &self.options.index {
+            program = program.env("UV_DEFAULT_INDEX", index);
+        }
+        Ok(program)
+    }
+
+    fn interpreter(&self, image: &ResolvedImage) -> PathBuf {
+        self.layout()
+            .interpreter(&image.interpreter)
+            .join("bin/python3")
+    }
+}
+
+/// The platform of every environment built on this machine.
+fn platform() -> String {
+    format!("{}-linux-gnu", std::env::consts::ARCH)
+}
+
+#[async_trait]
+impl EnvBuilder for UvEnvs {
+    async fn lock(&self, request: &LockRequest, log: &LogSink) -> Result<Lock> {
+        resolve::lock(self, request, log).await
+    }
+
+    async fn build(&self, lock: &Lock, image: &ResolvedImage, log: &LogSink) -> Result<PathBuf> {
+        install::build(self, lock, image, log).await
+    }
+}
