@@ -11,6 +11,11 @@
 //! container by reading the state directory. The shim owns what the container needs of the host:
 //! its mounts (in the shim's private mount namespace, so that they vanish with it), its network
 //! namespace (loopback only) and its cgroup. When the shim dies the kernel kills the container.
+//!
+//! Known limits: a program runs as process 1 of its namespace, so a SIGTERM that it does not handle
+//! is ignored and `stop` takes the whole grace; a service manager that ends the server must spare
+//! the shims (systemd: `KillMode=process`); the peak of memory is the kernel's figure, which counts
+//! page cache.
 
 mod cgroup;
 mod dir;

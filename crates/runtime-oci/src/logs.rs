@@ -19,6 +19,8 @@ pub(crate) struct LogWriter {
     /// Size at which a file is rotated away.
     limit: u64,
     partial: Vec<u8>,
+    /// Whole lines that are not in the file yet.
+    ready: Vec<u8>,
 }
 
 impl LogWriter {
@@ -29,8 +31,9 @@ impl LogWriter {
             path: path.to_owned(),
             written: file.metadata()?.len(),
             file,
-            limit: (max_bytes / 2).max(LINE_BYTES as u64),
+            limit: (max_bytes / 2).max(LINE_BYTES as u64 + 1),
             partial: vec![],
+            ready: vec![],
         })
     }
 
@@ -46,13 +49,13 @@ impl LogWriter {
                 None if window.len() == LINE_BYTES => LINE_BYTES,
                 None => break,
             };
-            let line = [&rest[..end], b"\n"].concat();
+            let line = start..start + end;
             // The newline that ended the line is consumed, a cut consumes none.
             start += end + usize::from(rest.get(end) == Some(&b'\n'));
-            self.line(&line)?;
+            self.line(line)?;
         }
         self.partial.drain(..start);
-        Ok(())
+        self.flush()
     }
 
     /// Writes what is left of an unfinished last line.
@@ -63,8 +66,11 @@ impl LogWriter {
         self.push(b"\n")
     }
 
-    fn line(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.written + line.len() as u64 > self.limit && self.written > 0 {
+    /// Readies one line of the pending bytes, in a new file if it would not fit the current one.
+    fn line(&mut self, range: std::ops::Range<usize>) -> io::Result<()> {
+        let total = self.written + (self.ready.len() + range.len() + 1) as u64;
+        if total > self.limit {
+            self.flush()?;
             fs_err::rename(&self.path, previous(&self.path))?;
             self.file = OpenOptions::new()
                 .create(true)
@@ -72,9 +78,15 @@ impl LogWriter {
                 .open(&self.path)?;
             self.written = 0;
         }
-        self.file.write_all(line)?;
-        self.written += line.len() as u64;
+        self.ready.extend_from_slice(&self.partial[range]);
+        self.ready.push(b'\n');
         Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let ready = std::mem::take(&mut self.ready);
+        self.written += ready.len() as u64;
+        self.file.write_all(&ready)
     }
 }
 

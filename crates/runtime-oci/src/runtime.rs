@@ -32,7 +32,7 @@ const POLL: Duration = Duration::from_millis(10);
 const KILL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a container whose shim has not yet reported itself is taken to be starting.
-const START_PATIENCE: Duration = Duration::from_secs(30);
+const START_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Settings of an [`OciRuntime`].
 #[derive(Clone, Debug)]
@@ -327,20 +327,24 @@ impl Inner {
         if let Some(ended) = dir.ended().map_err(unreadable)? {
             return Ok(ContainerState::Exited(ended.exit));
         }
+        let mut cause = if shim.is_some() {
+            "the process that supervised the container died, and the container with it"
+        } else {
+            "the server ended while it was starting the container"
+        }
+        .to_owned();
+        let said = fs_err::read_to_string(dir.path().join("shim.log")).unwrap_or_default();
+        if let Some(last) = said.lines().last() {
+            cause.push_str(": ");
+            cause.push_str(last);
+        }
         let cgroup = stored.cgroup();
         let exit = Exit {
             code: None,
             signal: None,
             out_of_memory: cgroup.oom_kills() > 0,
             memory_peak: cgroup.peak(),
-            error: Some(
-                if shim.is_some() {
-                    "the process that supervised the container died, and the container with it"
-                } else {
-                    "the server ended while it was starting the container"
-                }
-                .to_owned(),
-            ),
+            error: Some(cause),
         };
         tracing::warn!(id = %stored.container.id, cause = ?exit.error, "a container was lost");
         cgroup

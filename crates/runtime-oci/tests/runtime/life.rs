@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -87,6 +88,7 @@ async fn a_container_outlives_the_server() {
         .arg(&world.options.cgroup_parent)
         .arg(serde_json::to_string(&spec).unwrap())
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()
         .unwrap();
     let mut line = String::new();
@@ -94,7 +96,10 @@ async fn a_container_outlives_the_server() {
         .read_line(&mut line)
         .unwrap();
     assert_eq!(line, "started\n");
-    server.kill().unwrap();
+    // All of its process group, as a terminal does.
+    let group = format!("-{}", server.id());
+    let kill = Command::new("kill").args(["-9", "--", &group]).status();
+    assert!(kill.unwrap().success());
     server.wait().unwrap();
 
     let successor = world.successor();
@@ -186,5 +191,27 @@ async fn stopping_ends_children_too() {
             .iter()
             .all(|parent| !parent.join(&id.0).exists())
     );
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn many_start_and_end_at_once() {
+    let world = World::new();
+    let specs: Vec<_> = (0..8)
+        .map(|n| spec(&format!("many-{n}"), &format!("exit {n}")))
+        .collect();
+    let runtime = std::sync::Arc::new(world.successor());
+    let mut starts = tokio::task::JoinSet::new();
+    for spec in specs.clone() {
+        let runtime = std::sync::Arc::clone(&runtime);
+        starts.spawn(async move { runtime.start(&spec).await });
+    }
+    for start in starts.join_all().await {
+        start.unwrap();
+    }
+    for (n, spec) in specs.iter().enumerate() {
+        assert_eq!(world.exit(&spec.id).await.code, i32::try_from(n).ok());
+    }
+    assert_eq!(world.runtime.list().await.unwrap().len(), 8);
     world.finish().await;
 }

@@ -21,6 +21,16 @@ async fn memory_has_a_limit_and_its_breach_is_recorded() {
 }
 
 #[tokio::test]
+async fn a_program_killed_for_memory_says_so() {
+    let world = World::new();
+    let script = "exec awk 'BEGIN { s = \"0123456789abcdef\"; while (1) s = s s }'";
+    let (exit, _) = world.run(script).await;
+    assert_eq!((exit.code, exit.signal), (None, Some(9)));
+    assert!(exit.out_of_memory && exit.error.is_none(), "{exit:?}");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn scratch_has_a_size_and_counts_as_memory() {
     let world = World::new();
     let (exit, lines) = world
