@@ -1,0 +1,163 @@
+//! Whether an unpacked directory is a package, and what it says about itself.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use luthier_types::{Code, Error, Evidence};
+
+use crate::{
+    pickle::{Recorded, is_pickle, sklearn_versions},
+    python::{Defined, MAX_SOURCE, Source},
+    requirements::check_requirements,
+};
+
+/// Most Python files that are searched for imports, and pickles for versions.
+const MAX_FILES: usize = 2000;
+
+/// What a package says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// Top-level modules imported anywhere in the package that are not its own. The standard
+    /// library's are among them.
+    pub imports: BTreeSet<String>,
+    /// The content of `requirements.txt`, if there is one.
+    pub requirements: Option<String>,
+    /// Versions of libraries that model files say they were written with.
+    pub recorded: Vec<Recorded>,
+}
+
+/// Inspects the package unpacked at `dir`. Nothing of it is run, and links are not followed.
+///
+/// # Errors
+/// [`Code::InvalidPackage`] when there is no `package.py`, it does not parse, or it defines no
+/// `get_model`; [`Code::RequirementsError`] when `requirements.txt` reaches out of the package;
+/// [`Code::Internal`] when the directory cannot be read.
+pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
+    let files = list(dir)?;
+    check_package(dir, &files)?;
+    let requirements = match read(&dir.join("requirements.txt"), u64::MAX)? {
+        Some(content) => Some(check_requirements(&content)?),
+        None => None,
+    };
+    let mut imports = BTreeSet::new();
+    let is_python = |f: &&String| f.ends_with(".py");
+    for file in files.iter().filter(is_python).take(MAX_FILES) {
+        if let Some(text) = read(&dir.join(file), MAX_SOURCE)? {
+            imports.extend(
+                Source::parse(&text)
+                    .map(|s| s.imports())
+                    .unwrap_or_default(),
+            );
+        }
+    }
+    let own = |module: &String| {
+        files.iter().any(|f| {
+            f.strip_prefix(module.as_str())
+                .is_some_and(|rest| rest == ".py" || rest.starts_with('/'))
+        })
+    };
+    imports.retain(|module| !own(module));
+    let mut recorded = vec![];
+    for file in files.iter().filter(|f| is_pickle(f)).take(MAX_FILES) {
+        // A file that does not unpack is the model's business; here it only tells nothing.
+        for version in sklearn_versions(&dir.join(file)).unwrap_or_default() {
+            let library = "scikit-learn".to_owned();
+            recorded.push(Recorded {
+                file: file.clone(),
+                library,
+                version,
+            });
+        }
+    }
+    Ok(Inspection {
+        imports,
+        requirements,
+        recorded,
+    })
+}
+
+fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
+    let bad = |cause: String| Error::new(Code::InvalidPackage, cause);
+    if !dir.join("package.py").is_file() {
+        let error = bad("there is no package.py at the top of the archive".to_owned());
+        let deeper = files
+            .iter()
+            .filter(|f| f.ends_with("/package.py"))
+            .min_by_key(|f| f.len());
+        let near = files.iter().find(|f| f.eq_ignore_ascii_case("package.py"));
+        return Err(match (deeper, near) {
+            (_, Some(near)) => error.hint(format!("Rename {near} to package.py.")),
+            (Some(deeper), None) => {
+                let inner = deeper.trim_end_matches("/package.py");
+                error.hint(format!(
+                    "There is {deeper}: send the directory {inner} itself, so that package.py is at its top."
+                ))
+            }
+            (None, None) => error.hint(
+                "Add package.py, which defines get_model() returning an object with predict(df).",
+            ),
+        });
+    }
+    let Some(text) = read(&dir.join("package.py"), MAX_SOURCE)? else {
+        return Ok(());
+    };
+    let Some(source) = Source::parse(&text) else {
+        return Ok(());
+    };
+    if let Some(at) = source.syntax_error() {
+        return Err(bad(format!(
+            "package.py does not parse: line {}, column {}",
+            at.line, at.column
+        ))
+        .hint("Correct the syntax; `python -m py_compile package.py` shows the same place.")
+        .evidence(Evidence::output(&format!("{:>5} | {}", at.line, at.text))));
+    }
+    match source.defines("get_model") {
+        Defined::Yes | Defined::Perhaps => Ok(()),
+        Defined::Async => Err(bad("get_model in package.py is a coroutine".to_owned())
+            .hint("Write `def get_model():` instead of `async def get_model():`.")),
+        Defined::No => Err(bad("package.py defines no get_model".to_owned()).hint(
+            "Add a function `def get_model():` at the top level that returns an object with predict(df).",
+        )),
+    }
+}
+
+/// The content of a file that is there and no larger than `most`.
+fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
+    match fs_err::metadata(path) {
+        Ok(found) if found.is_file() && found.len() <= most => {
+            fs_err::read(path).map(Some).map_err(unreadable)
+        }
+        Ok(_) => Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unreadable(e)),
+    }
+}
+
+/// The regular files below `dir`, by path, sorted; links are left out.
+fn list(dir: &Path) -> Result<Vec<String>, Error> {
+    let (mut files, mut open) = (vec![], vec![PathBuf::new()]);
+    while let Some(below) = open.pop() {
+        for entry in fs_err::read_dir(dir.join(&below)).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let path = below.join(entry.file_name());
+            let kind = entry.file_type().map_err(unreadable)?;
+            if kind.is_dir() {
+                open.push(path);
+            } else if kind.is_file() {
+                files.extend(path.to_str().map(str::to_owned));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::internal("reading a package", error)
+}
+
+#[cfg(test)]
+mod tests;

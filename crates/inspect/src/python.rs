@@ -1,0 +1,250 @@
+//! What can be told of Python source without running it.
+
+use std::{
+    collections::BTreeSet,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use tree_sitter::{Node, ParseOptions, Parser, Tree, TreeCursor};
+
+/// Longest source that is looked at; more is generated data, not a model's code.
+pub(crate) const MAX_SOURCE: u64 = 1024 * 1024;
+/// Longest that one file is parsed for. Past it nothing is said about the file.
+const PARSE_TIME: Duration = Duration::from_secs(5);
+
+/// Parsed source.
+pub(crate) struct Source<'a> {
+    text: &'a [u8],
+    tree: Tree,
+}
+
+/// Where the source does not parse, from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    /// The line itself.
+    pub(crate) text: String,
+}
+
+/// Whether a name is defined at the top of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Defined {
+    /// It is.
+    Yes,
+    /// It is, as a coroutine function.
+    Async,
+    /// It is not.
+    No,
+    /// It may be: there is a star import or names are made by other means.
+    Perhaps,
+}
+
+// === impl Source ===
+
+impl<'a> Source<'a> {
+    /// Parses `text`; none if that takes too long.
+    pub(crate) fn parse(text: &'a [u8]) -> Option<Self> {
+        let mut parser = Parser::new();
+        parser
+            .set_language(&tree_sitter_python::LANGUAGE.into())
+            .ok()?;
+        let end = Instant::now() + PARSE_TIME;
+        let mut go_on = |_: &tree_sitter::ParseState| {
+            if Instant::now() < end {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        };
+        let tree = parser.parse_with_options(
+            &mut |at, _| text.get(at..).unwrap_or_default(),
+            None,
+            Some(ParseOptions::new().progress_callback(&mut go_on)),
+        )?;
+        Some(Self { text, tree })
+    }
+
+    /// The first place that does not parse.
+    pub(crate) fn syntax_error(&self) -> Option<SyntaxError> {
+        if !self.tree.root_node().has_error() {
+            return None;
+        }
+        let mut at = None;
+        self.walk(|node| {
+            if at.is_none() && (node.is_error() || node.is_missing()) {
+                at = Some(node.start_position());
+            }
+            at.is_none() && node.has_error()
+        });
+        let at = at?;
+        let line = self
+            .text
+            .split(|b| *b == b'\n')
+            .nth(at.row)
+            .unwrap_or_default();
+        Some(SyntaxError {
+            line: at.row + 1,
+            column: String::from_utf8_lossy(line.get(..at.column).unwrap_or_default())
+                .chars()
+                .count()
+                + 1,
+            text: String::from_utf8_lossy(line)
+                .chars()
+                .take(200)
+                .collect::<String>()
+                .trim_end()
+                .to_owned(),
+        })
+    }
+
+    /// The top-level names of the modules imported anywhere, relative imports left out.
+    pub(crate) fn imports(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        self.walk(|node| {
+            let mut add = |name: Option<Node<'_>>| {
+                let name = name.filter(|n| n.kind() == "dotted_name");
+                found.extend(name.and_then(|n| n.named_child(0)).map(|n| self.of(n)));
+            };
+            match node.kind() {
+                "import_statement" => {
+                    for name in children(node, "name") {
+                        match name.kind() {
+                            "aliased_import" => add(name.child_by_field_name("name")),
+                            _ => add(Some(name)),
+                        }
+                    }
+                    false
+                }
+                "import_from_statement" => {
+                    add(node.child_by_field_name("module_name"));
+                    false
+                }
+                _ => true,
+            }
+        });
+        found
+    }
+
+    /// Whether the module defines `name` when it is imported, in whatever branch.
+    pub(crate) fn defines(&self, name: &str) -> Defined {
+        let mut best = Defined::No;
+        self.walk(|node| {
+            if best == Defined::Yes {
+                return false;
+            }
+            let is = |node: Option<Node<'_>>| node.is_some_and(|n| self.of(n) == name);
+            let (defined, deeper) = match node.kind() {
+                "function_definition" => {
+                    let own = node.child_by_field_name("name");
+                    let is_async = node.child(0).is_some_and(|c| c.kind() == "async");
+                    let defined = match is(own) {
+                        true if is_async => Defined::Async,
+                        true => Defined::Yes,
+                        // A module's own way to answer for missing names (PEP 562).
+                        false if own.is_some_and(|n| self.of(n) == "__getattr__") => {
+                            Defined::Perhaps
+                        }
+                        false => Defined::No,
+                    };
+                    (defined, false)
+                }
+                "class_definition" => (yes(is(node.child_by_field_name("name"))), false),
+                "lambda" => (Defined::No, false),
+                "assignment" | "named_expression" => {
+                    let left = node
+                        .child_by_field_name("left")
+                        .or_else(|| node.child_by_field_name("name"));
+                    let mut found = false;
+                    if let Some(left) = left {
+                        walk(left.walk(), |n| {
+                            found |= n.kind() == "identifier" && self.of(n) == name;
+                            !matches!(n.kind(), "attribute" | "subscript")
+                        });
+                    }
+                    (yes(found), true)
+                }
+                "import_statement" | "import_from_statement" => {
+                    let imported = children(node, "name").into_iter().any(|n| match n.kind() {
+                        "aliased_import" => is(n.child_by_field_name("alias")),
+                        _ => self.of(n) == name,
+                    });
+                    let mut cursor = node.walk();
+                    let star = node
+                        .children(&mut cursor)
+                        .any(|n| n.kind() == "wildcard_import");
+                    (
+                        if imported {
+                            Defined::Yes
+                        } else if star {
+                            Defined::Perhaps
+                        } else {
+                            Defined::No
+                        },
+                        false,
+                    )
+                }
+                "call" => {
+                    let function = node.child_by_field_name("function").map(|n| self.of(n));
+                    let makes_names = matches!(
+                        function.as_deref(),
+                        Some("globals" | "vars" | "locals" | "exec" | "setattr")
+                    );
+                    (
+                        if makes_names {
+                            Defined::Perhaps
+                        } else {
+                            Defined::No
+                        },
+                        true,
+                    )
+                }
+                _ => (Defined::No, true),
+            };
+            best = match (best, defined) {
+                (_, Defined::Yes) => Defined::Yes,
+                (Defined::Async, _) | (_, Defined::Async) => Defined::Async,
+                (Defined::No, other) => other,
+                (kept, _) => kept,
+            };
+            deeper
+        });
+        best
+    }
+
+    fn of(&self, node: Node<'_>) -> String {
+        String::from_utf8_lossy(self.text.get(node.byte_range()).unwrap_or_default()).into_owned()
+    }
+
+    fn walk(&self, visit: impl FnMut(Node<'_>) -> bool) {
+        walk(self.tree.walk(), visit);
+    }
+}
+
+const fn yes(defined: bool) -> Defined {
+    if defined { Defined::Yes } else { Defined::No }
+}
+
+fn children<'t>(node: Node<'t>, field: &str) -> Vec<Node<'t>> {
+    let mut cursor = node.walk();
+    node.children_by_field_name(field, &mut cursor).collect()
+}
+
+/// Visits the node of `cursor` and those below it, parents first; `visit` says whether to go below.
+/// Without recursion, as source may nest without bound.
+fn walk<'t>(mut cursor: TreeCursor<'t>, mut visit: impl FnMut(Node<'t>) -> bool) {
+    loop {
+        if visit(cursor.node()) && cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
