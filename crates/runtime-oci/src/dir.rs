@@ -104,8 +104,8 @@ impl Dir {
         self.write("spec.json", stored)
     }
 
-    pub(crate) fn write_shim(&self, shim: ProcessId) -> io::Result<()> {
-        self.write("shim.json", &shim)
+    pub(crate) fn write_shim(&self, shim: &ProcessId) -> io::Result<()> {
+        self.write("shim.json", shim)
     }
 
     pub(crate) fn write_running(&self, pid: u32) -> io::Result<()> {
@@ -117,9 +117,12 @@ impl Dir {
         self.write("exit.json", &Ended { exit, finished_at })
     }
 
+    /// Reads a file; one that a crash of the machine left torn or empty is as good as none.
     fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         match fs_err::read(self.0.join(name)) {
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)
+                .inspect_err(|e| tracing::warn!(dir = ?self.0, name, error = %e, "a torn file"))
+                .ok()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }

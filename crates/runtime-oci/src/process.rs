@@ -1,14 +1,17 @@
-//! Identity of processes: a pid alone may be reused, a pid with its start time is not.
+//! Identity of processes: a pid alone may be reused; a pid with its start time and the machine's
+//! boot is not.
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use serde::{Deserialize, Serialize};
 
-/// A process, by pid and start time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A process, by pid, start time and boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessId {
     pub(crate) pid: u32,
     /// Clock ticks since boot, field 22 of `/proc/<pid>/stat`.
     pub(crate) started: u64,
+    /// The kernel's name for the time between two boots.
+    pub(crate) boot: String,
 }
 
 impl ProcessId {
@@ -16,17 +19,21 @@ impl ProcessId {
     pub(crate) fn current() -> std::io::Result<Self> {
         let pid = std::process::id();
         let (_, started) = stat(pid).ok_or_else(|| std::io::Error::other("/proc is unreadable"))?;
-        Ok(Self { pid, started })
+        Ok(Self {
+            pid,
+            started,
+            boot: boot()?,
+        })
     }
 
     /// Whether it still runs; a zombie does not.
-    pub(crate) fn alive(self) -> bool {
-        stat(self.pid)
-            .is_some_and(|(state, started)| started == self.started && !matches!(state, 'Z' | 'X'))
+    pub(crate) fn alive(&self) -> bool {
+        let runs = |(state, started)| started == self.started && !matches!(state, 'Z' | 'X');
+        stat(self.pid).is_some_and(runs) && boot().is_ok_and(|boot| boot == self.boot)
     }
 
     /// Sends it a signal if it still runs.
-    pub(crate) fn signal(self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         if self.alive()
             && let Ok(pid) = i32::try_from(self.pid)
         {
@@ -34,6 +41,11 @@ impl ProcessId {
             let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
         }
     }
+}
+
+fn boot() -> std::io::Result<String> {
+    let id = fs_err::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(id.trim().to_owned())
 }
 
 /// State letter and start time of a process.
@@ -65,9 +77,13 @@ mod tests {
         let me = ProcessId::current().unwrap();
         assert!(me.alive());
         let earlier = ProcessId {
-            started: me.started + 1,
+            started: me.started - 1,
+            ..me.clone()
+        };
+        let before_boot = ProcessId {
+            boot: "another".to_owned(),
             ..me
         };
-        assert!(!earlier.alive());
+        assert!(!earlier.alive() && !before_boot.alive());
     }
 }

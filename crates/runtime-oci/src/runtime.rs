@@ -191,7 +191,7 @@ impl ContainerRuntime for OciRuntime {
         // Runs to its end even when the caller goes away, so that nothing is left half made.
         self.blocking("starting a container", move |inner| {
             let _held = held;
-            if inner.dir(&spec.id).path().exists() {
+            if inner.dir(&spec.id).stored().map_err(unreadable)?.is_some() {
                 return Ok(());
             }
             inner.launch(&spec)
@@ -364,7 +364,7 @@ impl Inner {
                     && !dir
                         .shim()
                         .map_err(unreadable)?
-                        .is_some_and(ProcessId::alive)
+                        .is_some_and(|shim| shim.alive())
             }
         })
     }

@@ -8,6 +8,8 @@ use std::{
 use luthier_ports::{ContainerId, ContainerSpec};
 use luthier_types::{Code, Error, Result};
 
+use crate::dir::Dir;
+
 /// Prefixes of directories that are being made or removed.
 pub(super) const HIDDEN: [&str; 2] = [".new-", ".gone-"];
 
@@ -34,7 +36,9 @@ pub(super) fn prepare_state(dir: &Path) -> Result<PathBuf> {
     for entry in fs_err::read_dir(&dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        if HIDDEN.iter().any(|p| name.to_string_lossy().starts_with(p)) {
+        let hidden = HIDDEN.iter().any(|p| name.to_string_lossy().starts_with(p));
+        // A crash of the machine may leave a directory without a readable description.
+        if hidden || Dir::new(entry.path()).stored().map_err(failed)?.is_none() {
             fs_err::remove_dir_all(entry.path()).map_err(failed)?;
         }
     }
@@ -78,6 +82,17 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<()> {
                 "Build the revision again; a part of it was removed.",
             );
         }
+        let open =
+            fs_err::metadata(&mount.source).is_ok_and(|m| m.permissions().mode() & 0o005 == 0o005);
+        if mount.read_only && !open {
+            return wrong(
+                format!(
+                    "its user may not read the directory {}",
+                    mount.source.display()
+                ),
+                "Make the directory readable for all (mode 0755); its parents may stay closed.",
+            );
+        }
     }
     if spec.args.is_empty() {
         return wrong(
@@ -90,6 +105,16 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<()> {
         return wrong(
             "an argument or variable holds a NUL character".to_owned(),
             "Remove it.",
+        );
+    }
+    if spec
+        .env
+        .keys()
+        .any(|name| name.is_empty() || name.contains('='))
+    {
+        return wrong(
+            "a variable's name is empty or holds `=`".to_owned(),
+            "Give the variable another name.",
         );
     }
     if !spec.cwd.is_absolute() {

@@ -61,6 +61,8 @@ impl Inner {
                 .join(&spec.id.0),
             log_max_bytes: self.options.log_max_bytes,
         })?;
+        // What lies there has no readable description, so it is no container.
+        discard(&path)?;
         if let Err(e) = fs_err::rename(made.path(), &path) {
             discard(made.path())?;
             return Err(e);

@@ -90,7 +90,7 @@ fn start(dir: &Dir) -> Result<watch::Watch, String> {
         .and_then(|stored| stored.ok_or_else(|| io::ErrorKind::NotFound.into()))
         .map_err(|e| format!("cannot read the container's description: {e}"))?;
     let me = ProcessId::current().map_err(|e| format!("cannot identify the shim: {e}"))?;
-    dir.write_shim(me)
+    dir.write_shim(&me)
         .map_err(|e| format!("cannot write the state directory: {e}"))?;
 
     if dir.ended().is_ok_and(|ended| ended.is_some()) {

@@ -1,8 +1,10 @@
 //! A container's way from start to removal, and what happens when either side dies.
 
 use std::{
+    fs::Permissions,
     io::{BufRead as _, BufReader},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -52,7 +54,14 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
     let mut layerless = spec("layerless", "");
     layerless.mounts = vec![mount(&world.dir.path().join("absent"), "/x", true)];
     let mut sly = spec("sly", "");
-    sly.mounts = vec![mount(world.dir.path(), "/x/../proc", true)];
+    sly.mounts = vec![mount(Path::new("/usr"), "/x/../proc", true)];
+    let closed = world.dir.path().join("closed");
+    fs_err::create_dir(&closed).unwrap();
+    fs_err::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+    let mut shut = spec("shut", "");
+    shut.mounts = vec![mount(&closed, "/x", true)];
+    let mut nameless = spec("nameless", "");
+    nameless.env = [("a=b".to_owned(), "c".to_owned())].into();
     let bad_id = spec("../up", "");
     for (spec, cause) in [
         (missing, "/bin/nothing does not exist in the container"),
@@ -60,6 +69,8 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
         (homeless, "working directory /no/such"),
         (layerless, "absent to mount is missing"),
         (sly, "has a `.` or `..` in it"),
+        (shut, "its user may not read"),
+        (nameless, "variable's name"),
         (bad_id, "lower-case letters"),
     ] {
         let error = world.runtime.start(&spec).await.unwrap_err();
@@ -152,9 +163,17 @@ async fn a_dead_shim_takes_its_container_along_and_is_noticed() {
 async fn an_interrupted_start_is_swept_up() {
     let world = World::new();
     let half = world.options.state_dir.join(".new-half-x");
+    let torn = world.options.state_dir.join("torn");
     fs_err::create_dir(&half).unwrap();
+    fs_err::create_dir(&torn).unwrap();
+    fs_err::write(torn.join("spec.json"), "").unwrap();
+    assert!(world.runtime.list().await.unwrap().is_empty());
+    // The id is free.
+    let (exit, _) = world.run_spec(&spec("torn", "exit 4")).await;
+    assert_eq!(exit.code, Some(4));
+    fs_err::create_dir(&torn).unwrap();
     world.successor();
-    assert!(!half.exists());
+    assert!(!half.exists() && !torn.exists());
     world.finish().await;
 }
 
