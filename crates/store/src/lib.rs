@@ -7,7 +7,10 @@
 
 pub mod artifacts;
 pub mod deployments;
+pub mod models;
 mod open;
+pub mod projects;
+pub mod query;
 pub mod values;
 
 pub use open::{Store, failed};
