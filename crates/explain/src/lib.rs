@@ -5,9 +5,12 @@
 //! *asks* for predictions and is *told* them:
 //!
 //! ```text
-//!            next_batch() -> Some(rows)          next_batch() -> None
-//!  explain ──────────▶ asking ◀──────────▶ answered ──────────▶ finish() -> Explanation
-//!                         tell(predictions)
+//!                  next_batch() -> Some(rows)
+//!               ┌─────────────────────────────▶┐
+//! explain() ─▶ idle                         waiting
+//!               │◀─────────────────────────────┘
+//!               │       tell(predictions)
+//!               └─ next_batch() -> None ─▶ finish() -> Explanation
 //! ```
 //!
 //! What is asked never depends on what was told, so several batches may be in flight; they must be
@@ -34,7 +37,7 @@ mod stats;
 mod values;
 
 pub use machine::{Explanation, Machine, OutputExplanation};
-pub use problem::{DEFAULT_MAX_BATCH_ROWS, Method, Problem};
+pub use problem::{DEFAULT_MAX_BATCH_ROWS, MAX_NUM_PERMUTATIONS, Method, Problem};
 
 use averages::Averages;
 use luthier_types::Error;

@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 /// A good size for batches when the caller has no reason for another.
 pub const DEFAULT_MAX_BATCH_ROWS: usize = 4096;
 
+/// The largest number of permutations, as in the HTTP interface. It bounds what a game holds in
+/// memory.
+pub const MAX_NUM_PERMUTATIONS: usize = 10_000;
+
 /// How a prediction is attributed to the inputs. In what follows f is one output of the model, x
 /// the row and r_1..r_m the reference rows. Serialized with the names of the HTTP interface under
 /// the key `explanation_type`.
@@ -18,9 +22,9 @@ pub enum Method {
     /// (arXiv 1909.08128).
     #[serde(rename = "FIDDLER_SHAP")]
     FiddlerShap {
-        /// Most coalitions evaluated per game. Raised to four times the number of inputs when it
-        /// is less, which the estimator needs to be well posed; games with no more coalitions
-        /// than this are solved exactly.
+        /// Most coalitions evaluated per game, 1 to [`MAX_NUM_PERMUTATIONS`]. Raised to four times
+        /// the number of inputs when it is less, which the estimator needs to be well posed; games
+        /// with no more coalitions than this are solved exactly.
         num_permutations: usize,
         /// Confidence level of the uncertainties, in [0, 1).
         ci_level: f64,
@@ -34,7 +38,7 @@ pub enum Method {
     /// the whole reference as often as they can and take the rest without replacement.
     #[serde(rename = "PERMUTE")]
     Permute {
-        /// Number of draws per input.
+        /// Number of draws per input, 1 to [`MAX_NUM_PERMUTATIONS`].
         num_permutations: usize,
     },
     /// f(x) - f(x with j = 0) for each input j; numeric inputs only; no reference.
@@ -116,19 +120,17 @@ impl Problem {
             );
         }
         if let Method::FiddlerShap {
-            num_permutations: 0,
-            ..
+            num_permutations, ..
         }
-        | Method::Permute {
-            num_permutations: 0,
-        } = self.method
+        | Method::Permute { num_permutations } = self.method
+            && !(1..=MAX_NUM_PERMUTATIONS).contains(&num_permutations)
         {
             return bad(
                 format!(
-                    "num_permutations is 0, and {} needs at least 1",
-                    self.method.name()
+                    "num_permutations is {num_permutations}, and must be from 1 to \
+                     {MAX_NUM_PERMUTATIONS}"
                 ),
-                "Set num_permutations to at least 1; 300 is a good start.",
+                "Set num_permutations to a number in that range; 300 is a good start.",
             );
         }
         if let Method::FiddlerShap { ci_level, .. } = self.method
@@ -147,17 +149,24 @@ impl Problem {
     }
 
     fn check_reference(&self) -> Result<(), Error> {
-        // Sources of values are numbered by u32, the row being number 0.
-        if self.reference.num_rows() == 0 || u32::try_from(self.reference.num_rows() + 1).is_err() {
+        let rows = self.reference.num_rows();
+        if rows == 0 {
             return Err(Error::new(
                 Code::BadRequest,
                 format!(
-                    "{} compares with reference rows, and the reference has {}",
-                    self.method.name(),
-                    self.reference.num_rows()
+                    "{} compares with reference rows, and there are none",
+                    self.method.name()
                 ),
             )
             .hint("Name a dataset with rows as the reference, or use ZERO_RESET."));
+        }
+        // Rows are numbered by u32, the explained one being number 0.
+        if u32::try_from(rows).is_err() {
+            return Err(Error::new(
+                Code::BadRequest,
+                format!("the reference has {rows} rows, more than can be numbered"),
+            )
+            .hint("Take a sample of the reference; 200 rows are a good start."));
         }
         let (row, reference) = (self.row.schema_ref(), self.reference.schema_ref());
         let differ = row.fields().len() != reference.fields().len();

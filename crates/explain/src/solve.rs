@@ -100,15 +100,10 @@ impl Game<'_> {
             let free: Vec<f64> = (0..players).map(|i| right[(i, output)]).collect();
             let total = self.full[output] - self.empty[output];
             let excess = free.iter().sum::<f64>() - total;
-            let mut values: Vec<f64> = free
-                .iter()
+            free.iter()
                 .zip(&ones)
                 .map(|(v, one)| v - one * excess / ones_sum)
-                .collect();
-            // What rounding in the solution left over of the constraint.
-            let left = (total - values.iter().sum::<f64>()) / players as f64;
-            values.iter_mut().for_each(|value| *value += left);
-            values
+                .collect()
         };
         Ok((0..outputs).map(of_output).collect())
     }

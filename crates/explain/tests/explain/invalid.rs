@@ -78,7 +78,7 @@ fn problems_that_are_none() {
                 reference: table(&[], 2),
                 ..valid()
             },
-            "the reference has 0",
+            "there are none",
         );
     }
 }
@@ -92,16 +92,21 @@ fn parameters_out_of_range() {
         },
         ..valid()
     };
-    refused(fiddler(0, 0.95), "num_permutations is 0");
-    refused(
-        Problem {
-            method: Method::Permute {
-                num_permutations: 0,
+    for number in [0, 10_001, usize::MAX] {
+        let said = format!("num_permutations is {number}");
+        refused(fiddler(number, 0.95), &said);
+        let permute = Method::Permute {
+            num_permutations: number,
+        };
+        refused(
+            Problem {
+                method: permute,
+                ..valid()
             },
-            ..valid()
-        },
-        "num_permutations is 0",
-    );
+            &said,
+        );
+    }
+    assert!(explain(fiddler(10_000, 0.0)).is_ok());
     for level in [-0.1, 1.0, 95.0, f64::NAN, f64::INFINITY] {
         refused(fiddler(50, level), &format!("ci_level is {level}"));
     }

@@ -151,6 +151,45 @@ fn seeds_matter_where_there_is_chance() {
 }
 
 #[test]
+fn references_do_not_share_their_errors() {
+    // The model sees signs only: games against different negative rows are the same game, so that
+    // what differs between their values is what was drawn.
+    let x = vec![1.0; FEATURES];
+    let references: Vec<Vec<f64>> = (1..=40).map(|k| vec![-f64::from(k); FEATURES]).collect();
+    let model = |row: &[f64]| {
+        let signs: Vec<f64> = row
+            .iter()
+            .enumerate()
+            .map(|(j, v)| v.signum() * (1.0 + 0.2 * j as f64))
+            .collect();
+        nonlinear(0.9)(&signs)
+    };
+    let exact = by_subsets(&game(&x, &references[..1], |row| model(row)[0]));
+    let method = Method::FiddlerShap {
+        num_permutations: 100,
+        ci_level: 0.95,
+    };
+    let explained = |references: &[Vec<f64>]| {
+        run(problem(&x, references, 2, method.clone()), model)
+            .outputs
+            .swap_remove(0)
+    };
+    let (one, all) = (explained(&references[..1]), explained(&references));
+    let (one, many) = (
+        error(&one.attributions, &exact),
+        error(&all.attributions, &exact),
+    );
+    assert!(many < one / 3.0, "{one} -> {many}");
+    // And the interval knows of them.
+    assert!(
+        all.uncertainties
+            .unwrap()
+            .iter()
+            .all(|&half_width| half_width > 0.0)
+    );
+}
+
+#[test]
 fn the_budget_bounds_the_rows() {
     let (x, references) = setting();
     let rows = |num_permutations| {
