@@ -161,7 +161,7 @@ impl Problem {
             .hint("Name a dataset with rows as the reference, or use ZERO_RESET."));
         }
         // Rows are numbered by u32, the explained one being number 0.
-        if u32::try_from(rows).is_err() {
+        if u32::try_from(rows + 1).is_err() {
             return Err(Error::new(
                 Code::BadRequest,
                 format!("the reference has {rows} rows, more than can be numbered"),

@@ -3,10 +3,10 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 
-use arrow_array::ArrowNativeTypeOp;
 use arrow_array::{
-    Array, ArrayRef, PrimitiveArray, RecordBatch, RecordBatchOptions, UInt32Array, cast::AsArray,
-    downcast_dictionary_array, downcast_primitive_array, types::ArrowPrimitiveType,
+    Array, ArrayRef, ArrowNativeTypeOp, PrimitiveArray, RecordBatch, RecordBatchOptions,
+    UInt32Array, cast::AsArray, downcast_dictionary_array, downcast_primitive_array,
+    types::ArrowPrimitiveType,
 };
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::{concat::concat, take::take};
