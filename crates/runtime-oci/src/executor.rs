@@ -12,6 +12,10 @@ use oci_spec::runtime::Spec;
 
 use crate::oci;
 
+/// Marks, within the texts that `libcontainer` wraps around it, a cause that lies in what was asked
+/// to run and not in this machine.
+pub(crate) const MARK: &str = "cannot run its program: ";
+
 /// Runs the program of the specification, tied to the shim's life.
 #[derive(Clone)]
 pub(crate) struct Payload;
@@ -21,8 +25,10 @@ impl Executor for Payload {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         // Nothing of a container outlives its shim. Here, not later: from now on no change of
         // credentials follows, which would undo it.
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
-            .map_err(|e| invalid(format!("cannot tie the container to its shim: {e}")))?;
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| {
+            let cause = format!("cannot tie the container to its shim: {e}");
+            ExecutorValidationError::ArgValidationError(cause)
+        })?;
         enter(spec).map_err(invalid)?;
         program(spec).map(|_| ()).map_err(invalid)
     }
@@ -50,7 +56,7 @@ fn enter(spec: &Spec) -> Result<(), String> {
 }
 
 fn invalid(cause: String) -> ExecutorValidationError {
-    ExecutorValidationError::ArgValidationError(cause)
+    ExecutorValidationError::ArgValidationError(format!("{MARK}{cause}"))
 }
 
 fn run(spec: &Spec) -> Result<(), String> {

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     dir::{Dir, Stored},
+    executor::MARK,
     logs, probe,
     process::ProcessId,
 };
@@ -404,11 +405,21 @@ fn unreadable(cause: io::Error) -> Error {
 
 /// A container that this machine cannot start.
 fn cannot_start(id: &ContainerId, cause: &str, output: &str) -> Error {
+    let (cause, hint) = match cause.split_once(MARK) {
+        Some((_, cause)) => (
+            cause,
+            "Build the revision again: what it starts does not fit its image.",
+        ),
+        None => (
+            cause,
+            "Run `luthier doctor` on the server's machine; it names what the machine lacks.",
+        ),
+    };
     let error = Error::new(
         Code::ContainerFailed,
         format!("the container {id} cannot be started: {cause}"),
     )
-    .hint("Run `luthier doctor` on the server's machine; it names what the machine lacks.");
+    .hint(hint);
     if output.is_empty() {
         error
     } else {

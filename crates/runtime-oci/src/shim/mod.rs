@@ -23,7 +23,7 @@ use std::{
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
 use luthier_ports::Network;
 use nix::{
-    fcntl::OFlag,
+    fcntl::{FcntlArg, OFlag, fcntl},
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
@@ -59,10 +59,18 @@ pub fn shim_main(dir: &Path) -> ExitCode {
 }
 
 fn supervise(dir: &Dir) -> ExitCode {
+    // `libcontainer` tells of details, such as which mount failed, only here.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::ERROR)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
     let started = host::prepare().and_then(|()| start(dir));
     match started {
         Ok(running) => {
             report(None);
+            let_go();
             match running.watch(dir) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(e) => {
@@ -145,19 +153,32 @@ fn create(dir: &Dir, stored: &Stored, root: &Path) -> Result<(OwnedFd, Pid), Str
     let (output, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| io(e.into()))?;
     let errors = write.try_clone().map_err(io)?;
     let null = fs_err::File::open("/dev/null").map_err(io)?;
-    let mut container = ContainerBuilder::new(stored.container.id.0.clone(), SyscallType::Linux)
+    let made = ContainerBuilder::new(stored.container.id.0.clone(), SyscallType::Linux)
         .with_executor(Payload)
         .with_stdin(OwnedFd::from(null.into_file()))
         .with_stdout(write)
         .with_stderr(errors)
         .with_root_path(dir.path().join("libcontainer"))
-        .and_then(|builder| builder.as_init(&bundle).with_systemd(false).build())
-        .map_err(|e| causes(&e))?;
+        .and_then(|builder| builder.as_init(&bundle).with_systemd(false).build());
+    let mut container = made.map_err(|e| {
+        last_words(&output);
+        causes(&e)
+    })?;
     let pid = container
         .pid()
         .ok_or("the container has no first process")?;
     container.start().map_err(|e| causes(&e))?;
     Ok((output, Pid::from_raw(pid.as_raw())))
+}
+
+/// Saves what the processes that were to become the container said when they failed.
+fn last_words(output: &OwnedFd) {
+    let mut buffer = [0; 4096];
+    // Without waiting: one of them may still hold the other end.
+    let _ = fcntl(output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
+    if let Ok(length) = nix::unistd::read(output, &mut buffer) {
+        note(String::from_utf8_lossy(&buffer[..length]).trim_end());
+    }
 }
 
 /// An error with everything below it, each said once.
@@ -175,13 +196,18 @@ fn causes(error: &dyn Error) -> String {
     text
 }
 
-/// Tells the starter, and lets go of the pipe to it.
+/// Tells the starter, who listens until this process closes the pipe.
 fn report(error: Option<String>) {
     let mut line = serde_json::to_vec(&Handshake { error }).unwrap_or_default();
     line.push(b'\n');
     // The starter may be gone by now; the files tell its successor.
     let _ = io::stdout().write_all(&line);
     let _ = io::stdout().flush();
+}
+
+/// Closes the pipe to the starter. A shim that failed does so by ending, so that when the starter
+/// hears of the failure nothing is left.
+fn let_go() {
     if let Ok(null) = fs_err::OpenOptions::new().write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdout(null);
     }

@@ -77,8 +77,23 @@ async fn what_cannot_start_says_why_and_leaves_nothing() {
         assert_eq!(error.code(), Code::ContainerFailed);
         assert!(error.message().contains(cause), "{cause}: {error:?}");
         assert!(error.next_step().is_some());
+        assert!(!error.message().contains("libcontainer"), "{error:?}");
         assert_eq!(world.runtime.status(&spec.id).await.unwrap(), None);
     }
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_machine_that_refuses_is_quoted() {
+    // No such ids: the kernel refuses the mapping.
+    let world = World::with(|options| options.uid_base = u32::MAX - 2000);
+    let error = world.runtime.start(&spec("refused", "")).await.unwrap_err();
+    assert!(
+        error.next_step().unwrap().contains("luthier doctor"),
+        "{error:?}"
+    );
+    let output = error.observed().output.as_deref().unwrap_or_default();
+    assert!(output.contains("mapping"), "{error:?}\n{output}");
     world.finish().await;
 }
 
