@@ -12,6 +12,8 @@ import time
 import traceback
 import types
 
+import luthier_runner
+
 # The package directory under a name of its own, so that `from .sibling import x` works in it
 # whether or not it has an `__init__.py`.
 PACKAGE = "luthier_package"
@@ -59,6 +61,15 @@ def own(frames):
     return frames
 
 
+def own_module(name):
+    """A module of the runner's, whose directory is not on the path."""
+    path = os.path.join(HOME, name + ".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def missing_module(error):
     """The name of the top-level module that is not installed, if that is what `error` says."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
@@ -81,7 +92,8 @@ def load_failure(kind, doing, error, directory):
         message = f"{doing} needs the module `{module}`, which is not installed"
         return ("missing_module", message, name, trace, module)
     file = getattr(error, "filename", None)
-    if isinstance(error, SyntaxError) and isinstance(file, str):
+    # Generated code has a name that is not a path.
+    if isinstance(error, SyntaxError) and isinstance(file, str) and os.path.isabs(file):
         if os.path.realpath(file).startswith(os.path.realpath(directory) + os.sep):
             _, _, name, trace, _ = raised(kind, doing, error)
             place = os.path.relpath(file, directory)
@@ -126,7 +138,9 @@ def import_files(directory, path):
     name = PACKAGE + ".package"
     if name in sys.modules:
         # `__init__.py` imported it.
-        return sys.modules[name]
+        module = sys.modules[name]
+        sys.modules.setdefault("package", module)
+        return module
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -160,9 +174,9 @@ class Host:
     """The loaded model. Every method may be called from any thread."""
 
     def __init__(self, model, inputs, outputs, key):
-        import luthier_frames
-        import luthier_results
-
+        # Not before the package, which may have to set things up before numpy is imported.
+        luthier_frames = own_module("luthier_frames")
+        luthier_results = own_module("luthier_results")
         self.model = model
         self.predict_frame = model.predict
         self.frames = luthier_frames.Frames(inputs)
@@ -253,8 +267,6 @@ def run(config):
     """Serves until the server is told to stop."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
-    import luthier_runner
-
     server = luthier_runner.start(config, "%d.%d.%d" % sys.version_info[:3], list(sys.path))
     try:
         host, seconds = load(server, *server.package())

@@ -38,7 +38,7 @@ def columns(result, outputs, rows):
             "wrong_rows", f"predict returned {len(result)} rows for an input of {rows} rows"
         )
     if len(names) == 1:
-        return [column(names[0], result[names[0]].to_numpy())]
+        return [column(names[0], values(result[names[0]]))]
     if names == outputs:
         order = range(len(outputs))
     else:
@@ -48,7 +48,15 @@ def columns(result, outputs, rows):
         # One dtype: the frame as one array, without a Series per column.
         table = result.to_numpy()
         return [column(names[at], table[:, at]) for at in order]
-    return [column(names[at], result.iloc[:, at].to_numpy()) for at in order]
+    return [column(names[at], values(result.iloc[:, at])) for at in order]
+
+
+def values(series):
+    """The values as an array of numpy's; pandas' own types as objects, where a missing integer
+    does not make floats of the others."""
+    if isinstance(series.dtype, np.dtype):
+        return series.to_numpy()
+    return series.astype(object).to_numpy()
 
 
 def column(name, array):

@@ -211,8 +211,11 @@ fn without_model(request: &Request, state: &State) -> Option<Response> {
             media_type: TEXT,
             body: metrics::text(state).into_bytes(),
         },
-        "/predict" if request.method == "POST" => return None,
-        _ if path.starts_with("/custom-explain/") && request.method == "POST" => return None,
+        _ if calls_model(request) => match state.model() {
+            Ok(_) => return None,
+            // Not later: the GIL may be held by what is loading.
+            Err(failed) => error("predict", status(failed.kind), &failed),
+        },
         _ if path.starts_with("/gradients/") && request.method == "POST" => error(
             "gradients",
             404,
@@ -239,6 +242,11 @@ fn without_model(request: &Request, state: &State) -> Option<Response> {
         ),
     };
     Some(known)
+}
+
+fn calls_model(request: &Request) -> bool {
+    let path = request.path.as_str();
+    request.method == "POST" && (path == "/predict" || path.starts_with("/custom-explain/"))
 }
 
 /// The answer to a request that calls the model.
