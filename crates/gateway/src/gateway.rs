@@ -199,6 +199,19 @@ impl Gateway {
         }
     }
 
+    /// The replicas that traffic of `model` reaches.
+    pub fn endpoints(&self, model: ModelId) -> Vec<ReplicaEndpoint> {
+        let Ok(model) = self.model(model) else {
+            return vec![];
+        };
+        let serving = model.serving();
+        let endpoint = |r: &Arc<Replica>| ReplicaEndpoint {
+            id: r.id,
+            socket: r.socket.clone(),
+        };
+        serving.replicas.iter().map(endpoint).collect()
+    }
+
     /// How `model` is doing; `None` when it has never been set or was cleared.
     pub fn stats(&self, model: ModelId) -> Option<Stats> {
         self.model(model).ok().map(|m| m.stats())
@@ -222,6 +235,12 @@ fn retired(old: &Serving, new: &Serving) -> Retired {
 // === impl Retired ===
 
 impl Retired {
+    /// Each replica by itself.
+    pub fn split(self) -> Vec<(ReplicaId, Self)> {
+        let alone = |replica: Arc<Replica>| (replica.id, Self(vec![replica]));
+        self.0.into_iter().map(alone).collect()
+    }
+
     /// Waits until nothing is in flight in any of them, but not past `limit`; tells whether so.
     pub async fn drained(self, limit: Duration) -> bool {
         let all = async {

@@ -1,0 +1,66 @@
+use super::*;
+
+const OOM: Exit = Exit {
+    code: None,
+    signal: Some(9),
+    out_of_memory: true,
+    memory_peak: Some(512 << 20),
+    error: None,
+};
+
+#[test]
+fn out_of_memory_names_the_limit_the_moment_and_a_next_step() {
+    let error = ended(
+        &OOM,
+        Moment::Loading,
+        Mebibytes(512),
+        vec!["last line".into()],
+    );
+    assert_eq!(error.code(), Code::ModelServeError);
+    insta::assert_snapshot!(error.public_text(), @"");
+}
+
+#[test]
+fn the_suggested_memory_is_above_the_limit_in_whole_steps_and_never_above_the_largest() {
+    for limit in [150, 256, 512, 700, 16000] {
+        let hint = more_memory(Mebibytes(limit), None);
+        let next: u32 = hint.split(' ').find_map(|w| w.parse().ok()).unwrap();
+        assert!(next > limit && next <= 16384 && next % 64 == 0, "{hint}");
+    }
+    let largest = *Resources::MEMORY_RANGE.end();
+    assert!(more_memory(Mebibytes(largest), None).contains("smaller"));
+}
+
+#[test]
+fn an_exit_a_signal_and_a_container_that_never_ran_are_told_apart() {
+    let exit = |code, signal, error: Option<&str>| Exit {
+        code,
+        signal,
+        out_of_memory: false,
+        memory_peak: None,
+        error: error.map(str::to_owned),
+    };
+    let texts: Vec<String> = [
+        exit(Some(3), None, None),
+        exit(None, Some(11), None),
+        exit(None, None, Some("no such mount")),
+    ]
+    .iter()
+    .map(|e| {
+        let error = ended(e, Moment::Importing, Mebibytes(256), vec![]);
+        format!("{}: {}", error.code(), error.message())
+    })
+    .collect();
+    insta::assert_snapshot!(texts.join("\n"), @"");
+}
+
+#[test]
+fn a_timeout_tells_what_was_still_going_on() {
+    let error = too_slow(
+        Moment::Importing,
+        Duration::from_secs(120),
+        (Some(90 << 20), Mebibytes(256)),
+        vec![],
+    );
+    insta::assert_snapshot!(error.public_text(), @"");
+}

@@ -1,0 +1,532 @@
+//! Keeps the replicas of every deployment as they are wanted.
+//!
+//! One task owns all state and passes over it: read intent, [`plan`](plan::plan) each deployment,
+//! apply. Whatever takes time runs beside it: each [replica](replica::Life) is a task from its
+//! start to its removal, so that one slow to stop holds up nothing. States of a replica as its
+//! owner sees it:
+//!
+//! ```text
+//!  start, adopt ─▶ Proving ─▶ Ready ─▶ Dead ─▶ Removing ─▶ (gone)
+//!                     └──────────────────▲        ▲
+//!                     told to end, from any state ┘
+//! ```
+//!
+//! Containers outlive the server. [`DeploymentController::first_pass`] adopts those that run, so
+//! that the gateway knows them before the first request comes.
+
+mod adopt;
+mod failure;
+pub mod plan;
+mod replica;
+mod spec;
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use luthier_gateway::{Gateway, ReplicaEndpoint, Retired};
+use luthier_ports::{BlobStore, ContainerId, ContainerRuntime};
+use luthier_store::{
+    Store,
+    deployments::{self, Deployment, Observation, Revision},
+    values::to_json,
+};
+use luthier_types::{
+    DeploymentId, Error, ModelId, ReplicaId, Result, RevisionId, layout::CacheLayout,
+};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    task::{Id, JoinError, JoinSet},
+    time::{Duration, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    plan::{Desired, Memory, Plan, ReplicaView, State, Template},
+    replica::{Event, From, Life},
+    spec::{Identity, RunDir},
+};
+use crate::driver::{LastPass, Reconciler, drive};
+
+/// Times and bounds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a replica may take until its model is loaded.
+    pub load_timeout: Duration,
+    /// How long the validation predict may take.
+    pub validation_timeout: Duration,
+    /// How long requests underway may go on in a replica that is to stop.
+    pub drain_timeout: Duration,
+    /// Time between SIGTERM and SIGKILL.
+    pub stop_grace: Duration,
+    /// Time between looks at a replica that is coming up.
+    pub poll: Duration,
+    /// Time between health checks of a serving replica.
+    pub liveness_interval: Duration,
+    /// How long a health check may take.
+    pub liveness_timeout: Duration,
+    /// After so many failed checks in a row it is replaced.
+    pub liveness_failures: u32,
+    /// Longest time between passes, and between searches for containers that belong to nothing.
+    pub interval: Duration,
+    /// Whether the CPU reservation is a hard cap as well.
+    pub cpu_cap: bool,
+    /// Threads of the runner that serve HTTP: more than the gateway's `in_flight`, so that the
+    /// controller's questions find one free.
+    pub runner_threads: u32,
+    /// Largest request body a runner takes, in bytes.
+    pub max_body_bytes: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            load_timeout: Duration::from_secs(120),
+            validation_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            stop_grace: Duration::from_secs(10),
+            poll: Duration::from_millis(50),
+            liveness_interval: Duration::from_secs(3),
+            liveness_timeout: Duration::from_secs(5),
+            liveness_failures: 3,
+            interval: Duration::from_secs(5),
+            cpu_cap: false,
+            runner_threads: 8,
+            max_body_bytes: 256 << 20,
+        }
+    }
+}
+
+/// What the controller works with.
+pub struct Deps {
+    /// Intent, and where observations go.
+    pub store: Store,
+    /// Starts and stops containers.
+    pub runtime: Arc<dyn ContainerRuntime>,
+    /// Is told who serves.
+    pub gateway: Arc<Gateway>,
+    /// Holds the validation rows.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Where layers lie.
+    pub layout: CacheLayout,
+    /// Where replicas' sockets and configurations go; its path must be short.
+    pub run_dir: PathBuf,
+    /// Told when intent changed.
+    pub wake: Arc<Notify>,
+    /// Times and bounds.
+    pub settings: Settings,
+}
+
+/// The reconciler of deployments.
+pub struct DeploymentController {
+    core: Core,
+    wake: Arc<Notify>,
+    last: watch::Sender<LastPass>,
+}
+
+/// A replica as its owner knows it.
+struct Replica {
+    id: Identity,
+    state: State,
+    end: Option<oneshot::Sender<Option<Retired>>>,
+    retired: Option<Retired>,
+}
+
+/// A deployment as the owner remembers it.
+struct Kept {
+    model: ModelId,
+    memory: Memory,
+    /// What the gateway was last told.
+    traffic: Vec<ReplicaId>,
+}
+
+/// What a task is about.
+enum Task {
+    Replica(ReplicaId),
+    Orphan(ContainerId),
+}
+
+/// The owner of all state.
+struct Core {
+    deps: Arc<Deps>,
+    kept: HashMap<DeploymentId, Kept>,
+    replicas: HashMap<ReplicaId, Replica>,
+    revisions: HashMap<RevisionId, Arc<Revision>>,
+    tasks: JoinSet<Result<()>>,
+    about: HashMap<Id, Task>,
+    orphans: HashSet<ContainerId>,
+    events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    pending: VecDeque<Event>,
+    look: watch::Sender<u64>,
+    adopted: bool,
+    next_search: Instant,
+}
+
+// === impl DeploymentController ===
+
+impl DeploymentController {
+    /// A controller that has not looked yet.
+    ///
+    /// # Errors
+    /// `ContainerFailed` when the path of the run directory is too long for Unix sockets.
+    pub fn new(deps: Deps) -> Result<Self> {
+        RunDir::check(&deps.run_dir)?;
+        let wake = deps.wake.clone();
+        Ok(Self {
+            core: Core {
+                deps: Arc::new(deps),
+                kept: HashMap::new(),
+                replicas: HashMap::new(),
+                revisions: HashMap::new(),
+                tasks: JoinSet::new(),
+                about: HashMap::new(),
+                orphans: HashSet::new(),
+                events: mpsc::unbounded_channel(),
+                pending: VecDeque::new(),
+                look: watch::Sender::new(0),
+                adopted: false,
+                next_search: Instant::now(),
+            },
+            wake,
+            last: watch::Sender::default(),
+        })
+    }
+
+    /// How the last pass went; follows along.
+    pub fn last_pass(&self) -> watch::Receiver<LastPass> {
+        self.last.subscribe()
+    }
+
+    /// Adopts the replicas that run and lets traffic reach those that answer. To be awaited before
+    /// the server takes requests.
+    ///
+    /// # Errors
+    /// When the store or the runtime fails; `run` tries again.
+    pub async fn first_pass(&mut self) -> Result<()> {
+        self.core.pass().await.map(drop)
+    }
+
+    /// Keeps deployments as they are wanted until `cancel`. Replicas run on.
+    pub async fn run(self, cancel: CancellationToken) {
+        drive(self.core, self.wake, self.last, cancel).await;
+    }
+}
+
+// === impl Core ===
+
+#[async_trait]
+impl Reconciler for Core {
+    fn name(&self) -> &'static str {
+        "deployments"
+    }
+
+    async fn pass(&mut self) -> Result<Duration> {
+        let wanted = {
+            let mut db = self.deps.store.read().await?;
+            deployments::list(&mut db).await?
+        };
+        if !self.adopted {
+            self.adopt(&wanted).await?;
+            self.adopted = true;
+        }
+        self.absorb();
+        let mut again = Instant::now() + self.deps.settings.interval;
+        let mut failed = None;
+        for deployment in &wanted {
+            match self.reconcile(deployment).await {
+                Ok(at) => again = again.min(at.unwrap_or(again)),
+                Err(error) => {
+                    tracing::error!(deployment = %deployment.id, error = %error.chain(), "not reconciled");
+                    failed = Some(error);
+                }
+            }
+        }
+        self.forget_deleted(&wanted);
+        if self.next_search <= Instant::now() {
+            self.remove_orphans().await?;
+            self.next_search = Instant::now() + self.deps.settings.interval;
+        }
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(again.saturating_duration_since(Instant::now())),
+        }
+    }
+
+    async fn happened(&mut self) {
+        let failures = self.deps.gateway.failures();
+        loop {
+            tokio::select! {
+                Some(event) = self.events.1.recv() => {
+                    self.pending.push_back(event);
+                    return;
+                }
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    self.task_ended(ended);
+                    return;
+                }
+                // The replicas' own tasks find out, and tell.
+                () = failures.notified() => self.look.send_modify(|n| *n += 1),
+            }
+        }
+    }
+}
+
+impl Core {
+    /// Takes in what the replicas' tasks have told.
+    fn absorb(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next_with_id() {
+            self.task_ended(ended);
+        }
+        while let Ok(event) = self.events.1.try_recv() {
+            self.pending.push_back(event);
+        }
+        for event in self.pending.drain(..) {
+            let (id, state) = match event {
+                Event::Ready(id) => (id, State::Ready),
+                Event::Died(id, error) => (id, State::Dead(error)),
+            };
+            if let Some(replica) = self.replicas.get_mut(&id)
+                && !matches!(replica.state, State::Removing)
+            {
+                if let State::Dead(error) = &state {
+                    tracing::warn!(
+                        replica = %id, deployment = %replica.id.deployment, error = %error.chain(),
+                        "replica failed"
+                    );
+                } else {
+                    tracing::info!(replica = %id, deployment = %replica.id.deployment, "replica ready");
+                }
+                replica.state = state;
+            }
+        }
+    }
+
+    fn task_ended(&mut self, ended: Result<(Id, Result<()>), JoinError>) {
+        let (task, result) = match ended {
+            Ok((task, result)) => (task, result),
+            Err(error) => (
+                error.id(),
+                Err(Error::internal("looking after a container", error)),
+            ),
+        };
+        if let Err(error) = result {
+            // Forgotten all the same: the next search finds what is left and removes it.
+            tracing::error!(error = %error.chain(), "a container could not be removed");
+        }
+        match self.about.remove(&task) {
+            Some(Task::Replica(id)) => drop(self.replicas.remove(&id)),
+            Some(Task::Orphan(id)) => drop(self.orphans.remove(&id)),
+            None => {}
+        }
+    }
+
+    /// Plans one deployment and applies the plan; gives when to look again.
+    async fn reconcile(&mut self, deployment: &Deployment) -> Result<Option<Instant>> {
+        let template = deployment.wanted_revision.map(|revision| Template {
+            revision,
+            resources: deployment.resources,
+        });
+        let desired = Desired {
+            template: template.filter(|_| deployment.active),
+            replicas: deployment.replicas,
+            generation: deployment.generation,
+        };
+        let views: Vec<ReplicaView> = self.views(deployment.id);
+        let kept = self.kept.entry(deployment.id).or_insert_with(|| Kept {
+            model: deployment.model_id,
+            memory: Memory::default(),
+            traffic: vec![],
+        });
+        let plan = plan::plan(&desired, &views, &mut kept.memory, Instant::now());
+        let serving = kept.memory.serving;
+        self.apply(deployment, &plan, serving).await?;
+        if template.is_some() || !deployment.active {
+            self.observe(deployment, &plan, serving).await?;
+        }
+        Ok(plan.again)
+    }
+
+    fn views(&self, deployment: DeploymentId) -> Vec<ReplicaView> {
+        let mut views: Vec<ReplicaView> = self
+            .replicas
+            .values()
+            .filter(|r| r.id.deployment == deployment)
+            .map(|r| ReplicaView {
+                id: r.id.replica,
+                template: r.id.template,
+                state: r.state.clone(),
+            })
+            .collect();
+        views.sort_by_key(|r| r.id);
+        views
+    }
+
+    /// Traffic first, so that nothing is stopped that it still reaches.
+    async fn apply(
+        &mut self,
+        deployment: &Deployment,
+        plan: &Plan,
+        serving: Option<Template>,
+    ) -> Result<()> {
+        let outputs = match serving {
+            Some(template) => self.revision(template.revision).await?.outputs.clone(),
+            None => vec![],
+        };
+        self.direct(deployment.id, &plan.traffic, outputs);
+        for id in &plan.remove {
+            self.end(*id);
+        }
+        for template in &plan.start {
+            let id = Identity {
+                deployment: deployment.id,
+                model: deployment.model_id,
+                replica: ReplicaId::new(),
+                template: *template,
+            };
+            let revision = self.revision(template.revision).await?;
+            tracing::info!(replica = %id.replica, deployment = %deployment.id, "replica starts");
+            self.bring_up(id, revision, From::Start);
+        }
+        Ok(())
+    }
+
+    /// Tells the gateway who serves, if that has changed.
+    fn direct(&mut self, deployment: DeploymentId, traffic: &[ReplicaId], outputs: Vec<String>) {
+        let Some(kept) = self.kept.get_mut(&deployment) else {
+            return;
+        };
+        if kept.traffic == traffic {
+            return;
+        }
+        kept.traffic = traffic.to_vec();
+        let run = &self.deps.run_dir;
+        let endpoints = traffic.iter().map(|id| ReplicaEndpoint {
+            id: *id,
+            socket: RunDir::new(run, *id).socket(),
+        });
+        let retired = if traffic.is_empty() {
+            self.deps.gateway.clear(kept.model)
+        } else {
+            let endpoints = endpoints.collect();
+            self.deps.gateway.set(kept.model, endpoints, outputs)
+        };
+        for (id, retired) in retired.split() {
+            if let Some(replica) = self.replicas.get_mut(&id) {
+                replica.retired = Some(retired);
+            }
+        }
+    }
+
+    fn bring_up(&mut self, id: Identity, revision: Arc<Revision>, from: From) {
+        let (tell, end) = oneshot::channel();
+        let life = Life {
+            id,
+            revision,
+            deps: self.deps.clone(),
+            events: self.events.0.clone(),
+            look: self.look.subscribe(),
+        };
+        let task = self.tasks.spawn(life.run(from, end));
+        self.about.insert(task.id(), Task::Replica(id.replica));
+        let state = match from {
+            From::Start | From::Loading => State::Proving,
+            From::Serving => State::Ready,
+        };
+        let replica = Replica {
+            id,
+            state,
+            end: Some(tell),
+            retired: None,
+        };
+        self.replicas.insert(id.replica, replica);
+    }
+
+    /// Drains, stops and removes a replica, beside everything else.
+    fn end(&mut self, id: ReplicaId) {
+        if let Some(replica) = self.replicas.get_mut(&id)
+            && let Some(end) = replica.end.take()
+        {
+            replica.state = State::Removing;
+            let _ = end.send(replica.retired.take());
+        }
+    }
+
+    /// Writes what was seen, if it has changed.
+    async fn observe(
+        &self,
+        deployment: &Deployment,
+        plan: &Plan,
+        serving: Option<Template>,
+    ) -> Result<()> {
+        let observation = Observation {
+            generation: deployment.generation,
+            phase: plan.phase,
+            serving_revision: serving.map(|t| t.revision).or(deployment.serving_revision),
+            ready_replicas: u32::try_from(plan.traffic.len()).unwrap_or(u32::MAX),
+            failure: plan.failure.clone(),
+        };
+        let failure = |f: &Option<Error>| f.as_ref().map(to_json).transpose();
+        let same = observation.generation == deployment.observed_generation
+            && observation.phase == deployment.phase
+            && observation.serving_revision == deployment.serving_revision
+            && observation.ready_replicas == deployment.ready_replicas
+            && failure(&observation.failure)? == failure(&deployment.failure)?;
+        if same {
+            return Ok(());
+        }
+        let mut db = self.deps.store.write().await?;
+        deployments::observe(&mut db, deployment.id, &observation).await?;
+        db.commit()
+            .await
+            .map_err(luthier_store::failed("recording a deployment's state"))
+    }
+
+    /// Ends what belongs to deployments that are no more.
+    fn forget_deleted(&mut self, wanted: &[Deployment]) {
+        let known: HashSet<DeploymentId> = wanted.iter().map(|d| d.id).collect();
+        let gone: Vec<DeploymentId> = self
+            .kept
+            .keys()
+            .filter(|id| !known.contains(id))
+            .copied()
+            .collect();
+        for deployment in gone {
+            self.direct(deployment, &[], vec![]);
+            self.kept.remove(&deployment);
+        }
+        let left: Vec<ReplicaId> = self
+            .replicas
+            .values()
+            .filter(|r| !known.contains(&r.id.deployment))
+            .map(|r| r.id.replica)
+            .collect();
+        for replica in left {
+            self.end(replica);
+        }
+        let used: HashSet<RevisionId> = self
+            .replicas
+            .values()
+            .map(|r| r.id.template.revision)
+            .chain(wanted.iter().filter_map(|d| d.wanted_revision))
+            .chain(wanted.iter().filter_map(|d| d.serving_revision))
+            .collect();
+        self.revisions.retain(|id, _| used.contains(id));
+    }
+
+    /// A revision, which never changes once it is there.
+    async fn revision(&mut self, id: RevisionId) -> Result<Arc<Revision>> {
+        if let Some(revision) = self.revisions.get(&id) {
+            return Ok(revision.clone());
+        }
+        let mut db = self.deps.store.read().await?;
+        let revision = deployments::revision(&mut db, id)
+            .await?
+            .ok_or_else(|| Error::internal("reading a deployment's revision", "it is not there"))?;
+        let revision = Arc::new(revision);
+        self.revisions.insert(id, revision.clone());
+        Ok(revision)
+    }
+}

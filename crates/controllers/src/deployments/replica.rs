@@ -1,0 +1,264 @@
+//! The life of one replica, one task from its start to its removal.
+//!
+//! ```text
+//! start ─▶ load ─▶ validate ─▶ serve ─┐
+//!            │         │              ├─▶ dead ─▶ told to end ─▶ drain ─▶ stop ─▶ remove
+//!            └─────────┴──────────────┘              ▲
+//!        told to end at any of these ────────────────┘
+//! ```
+
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Instant};
+
+use luthier_gateway::{Retired, client};
+use luthier_ports::{ContainerState, Exit};
+use luthier_store::deployments::Revision;
+use luthier_types::{Code, Error, Evidence, ReplicaId, Result, runner::LoadPhase};
+use tokio::{
+    io::AsyncReadExt as _,
+    sync::{mpsc, oneshot, watch},
+    time::{Duration, sleep},
+};
+
+use super::{
+    Deps,
+    failure::{self, Moment},
+    spec::{self, Identity, RunDir},
+};
+
+/// What a replica's task tells its owner.
+pub(super) enum Event {
+    /// It has proven itself.
+    Ready(ReplicaId),
+    /// It will not answer (any more).
+    Died(ReplicaId, Error),
+}
+
+/// Where its life begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum From {
+    /// With a new container.
+    Start,
+    /// With a running container that still has to prove itself.
+    Loading,
+    /// With a running container that has proven itself.
+    Serving,
+}
+
+/// A replica's task.
+pub(super) struct Life {
+    pub(super) id: Identity,
+    pub(super) revision: Arc<Revision>,
+    pub(super) deps: Arc<Deps>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// Changes when replicas should be looked at now.
+    pub(super) look: watch::Receiver<u64>,
+}
+
+impl Life {
+    /// Lives until `end` tells it to end, with what the gateway has retired of it.
+    ///
+    /// # Errors
+    /// When the container or its directories could not be removed.
+    pub(super) async fn run(
+        self,
+        from: From,
+        end: oneshot::Receiver<Option<Retired>>,
+    ) -> Result<()> {
+        // Not interrupted: a container is wholly started before it is stopped.
+        let started = match from {
+            From::Start => self.start().await,
+            From::Loading | From::Serving => Ok(()),
+        };
+        let living = async {
+            let Err(error) = match started {
+                Ok(()) => self.live(from).await,
+                Err(error) => Err(error),
+            };
+            let _ = self.events.send(Event::Died(self.id.replica, error));
+            std::future::pending::<Infallible>().await
+        };
+        let retired = tokio::select! {
+            told = end => told.ok().flatten(),
+            never = living => match never {},
+        };
+        self.finish(retired).await
+    }
+
+    async fn start(&self) -> Result<()> {
+        let dir = self.dir();
+        let config = spec::runner_config(&self.revision, &self.deps.settings);
+        dir.prepare(&config)?;
+        let spec = spec::container_spec(
+            &self.id,
+            &self.revision,
+            &self.deps.layout,
+            &dir,
+            &self.deps.settings,
+        );
+        self.deps.runtime.start(&spec).await
+    }
+
+    async fn finish(&self, retired: Option<Retired>) -> Result<()> {
+        let id = spec::container_id(self.id.replica);
+        if let Some(retired) = retired
+            && !retired.drained(self.deps.settings.drain_timeout).await
+        {
+            tracing::warn!(replica = %self.id.replica, "stopped before every request was answered");
+        }
+        self.deps
+            .runtime
+            .stop(&id, self.deps.settings.stop_grace)
+            .await?;
+        self.deps.runtime.remove(&id).await?;
+        self.dir().remove()
+    }
+
+    /// Lives until it dies.
+    async fn live(&self, from: From) -> Result<Infallible> {
+        if from != From::Serving {
+            self.load().await?;
+            self.validate().await?;
+        }
+        let _ = self.events.send(Event::Ready(self.id.replica));
+        self.serve().await
+    }
+
+    /// Waits until the model is loaded.
+    async fn load(&self) -> Result<()> {
+        let settings = &self.deps.settings;
+        let deadline = Instant::now() + settings.load_timeout;
+        let mut moment = Moment::Starting;
+        let mut peak = None;
+        loop {
+            let memory = self.check(moment).await?;
+            peak = peak.max(memory);
+            if let Ok(ready) = client::ready(&self.socket(), self.soon()).await {
+                match ready.phase {
+                    LoadPhase::Ready => return Ok(()),
+                    LoadPhase::Failed => {
+                        let log = self.log().await;
+                        return Err(failure::not_loaded(ready.error.as_ref(), log));
+                    }
+                    LoadPhase::Starting | LoadPhase::Importing | LoadPhase::Loading => {
+                        moment = Moment::of(ready.phase);
+                    }
+                }
+            }
+            if Instant::now() >= deadline {
+                let memory = (peak, self.id.template.resources.memory);
+                let log = self.log().await;
+                return Err(failure::too_slow(
+                    moment,
+                    settings.load_timeout,
+                    memory,
+                    log,
+                ));
+            }
+            sleep(settings.poll).await;
+        }
+    }
+
+    /// Lets it predict the revision's validation rows.
+    async fn validate(&self) -> Result<()> {
+        let mut bytes = vec![];
+        self.deps
+            .blobs
+            .get(&self.revision.validation)
+            .await?
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|e| Error::internal("reading the validation rows", e))?;
+        let rows = luthier_data::from_ipc(bytes.into())
+            .map_err(|e| Error::internal("reading the validation rows", e))?;
+        let deadline = Instant::now() + self.deps.settings.validation_timeout;
+        let outputs = &self.revision.outputs;
+        let Err(error) = client::predict(&self.socket(), &rows, outputs, deadline).await else {
+            return Ok(());
+        };
+        if error.code() == Code::ModelUnavailable {
+            // It broke off: most likely it has ended, which says more.
+            self.ended_soon(Moment::Validating).await?;
+        }
+        Err(failure::not_valid(&error, self.log().await))
+    }
+
+    /// Watches it while it serves.
+    async fn serve(&self) -> Result<Infallible> {
+        let settings = &self.deps.settings;
+        let mut look = self.look.clone();
+        let mut failures = 0;
+        loop {
+            let asked = tokio::select! {
+                () = sleep(settings.liveness_interval) => false,
+                Ok(()) = look.changed() => true,
+            };
+            self.check(Moment::Serving).await?;
+            match client::live(&self.socket(), self.soon()).await {
+                Ok(()) => failures = 0,
+                Err(_) => {
+                    self.ended_soon(Moment::Serving).await?;
+                    // Only the timer's checks count, or a burst of failures would count as many.
+                    failures += u32::from(!asked);
+                }
+            }
+            if failures >= settings.liveness_failures {
+                let memory = self.id.template.resources.memory;
+                return Err(failure::unresponsive(failures, memory, self.log().await));
+            }
+            if asked {
+                sleep(settings.poll).await;
+            }
+        }
+    }
+
+    /// The memory it uses; an error when it has ended.
+    async fn check(&self, moment: Moment) -> Result<Option<u64>> {
+        let id = spec::container_id(self.id.replica);
+        match self.deps.runtime.status(&id).await? {
+            None => Err(failure::vanished(moment)),
+            Some(status) => match status.state {
+                ContainerState::Exited(exit) => Err(self.ended(&exit, moment).await),
+                ContainerState::Starting | ContainerState::Running { .. } => Ok(status.memory),
+            },
+        }
+    }
+
+    /// Gives an end that is under way a moment to be seen.
+    async fn ended_soon(&self, moment: Moment) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while Instant::now() < deadline {
+            self.check(moment).await?;
+            if client::live(&self.socket(), self.soon()).await.is_ok() {
+                return Ok(());
+            }
+            sleep(self.deps.settings.poll).await;
+        }
+        Ok(())
+    }
+
+    async fn ended(&self, exit: &Exit, moment: Moment) -> Error {
+        let limit = self.id.template.resources.memory;
+        failure::ended(exit, moment, limit, self.log().await)
+    }
+
+    async fn log(&self) -> Vec<String> {
+        let id = spec::container_id(self.id.replica);
+        self.deps
+            .runtime
+            .logs(&id, Evidence::LOG_LINES)
+            .await
+            .unwrap_or_default()
+    }
+
+    fn soon(&self) -> Instant {
+        Instant::now() + self.deps.settings.liveness_timeout
+    }
+
+    fn dir(&self) -> RunDir {
+        RunDir::new(&self.deps.run_dir, self.id.replica)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.dir().socket()
+    }
+}
