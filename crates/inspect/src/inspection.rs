@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -9,8 +10,8 @@ use luthier_types::{Code, Error, Evidence};
 
 use crate::{
     pickle::{Recorded, is_pickle, sklearn_versions},
-    python::{Defined, MAX_SOURCE, Source},
-    requirements::check_requirements,
+    python::{Defined, MAX_SOURCE, Source, Syntax},
+    requirements::{MAX_REQUIREMENTS, check_requirements},
 };
 
 /// Most Python files that are searched for imports, and pickles for versions.
@@ -28,7 +29,8 @@ pub struct Inspection {
     pub recorded: Vec<Recorded>,
 }
 
-/// Inspects the package unpacked at `dir`. Nothing of it is run, and links are not followed.
+/// Inspects the package unpacked at `dir`. Nothing of it is run. Links are followed, as
+/// [`crate::unpack`] lets none lead out.
 ///
 /// # Errors
 /// [`Code::InvalidPackage`] when there is no `package.py`, it does not parse, or it defines no
@@ -37,7 +39,7 @@ pub struct Inspection {
 pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
     let files = list(dir)?;
     check_package(dir, &files)?;
-    let requirements = match read(&dir.join("requirements.txt"), u64::MAX)? {
+    let requirements = match read_start(&dir.join("requirements.txt"), MAX_REQUIREMENTS + 1)? {
         Some(content) => Some(check_requirements(&content)?),
         None => None,
     };
@@ -106,7 +108,8 @@ fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
     let Some(source) = Source::parse(&text) else {
         return Ok(());
     };
-    if let Some(at) = source.syntax_error() {
+    let syntax = source.syntax();
+    if let Syntax::Bad(at) = &syntax {
         return Err(bad(format!(
             "package.py does not parse: line {}, column {}",
             at.line, at.column
@@ -116,6 +119,7 @@ fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
     }
     match source.defines("get_model") {
         Defined::Yes | Defined::Perhaps => Ok(()),
+        Defined::No if syntax == Syntax::Unknown => Ok(()),
         Defined::Async => Err(bad("get_model in package.py is a coroutine".to_owned())
             .hint("Write `def get_model():` instead of `async def get_model():`.")),
         Defined::No => Err(bad("package.py defines no get_model".to_owned()).hint(
@@ -127,10 +131,19 @@ fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
 /// The content of a file that is there and no larger than `most`.
 fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
     match fs_err::metadata(path) {
-        Ok(found) if found.is_file() && found.len() <= most => {
-            fs_err::read(path).map(Some).map_err(unreadable)
-        }
+        Ok(found) if found.is_file() && found.len() <= most => read_start(path, most),
         Ok(_) => Ok(None),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(unreadable(e)),
+    }
+}
+
+/// The first `most` bytes of a file that is there.
+fn read_start(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
+    let mut content = vec![];
+    let read = |content: &mut Vec<u8>| fs_err::File::open(path)?.take(most).read_to_end(content);
+    match read(&mut content) {
+        Ok(_) => Ok(Some(content)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(unreadable(e)),
     }

@@ -28,6 +28,17 @@ pub(crate) struct SyntaxError {
     pub(crate) text: String,
 }
 
+/// Whether source parses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Syntax {
+    /// It does.
+    Fine,
+    /// It does not.
+    Bad(SyntaxError),
+    /// It may be newer than the grammar used here.
+    Unknown,
+}
+
 /// Whether a name is defined at the top of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defined {
@@ -66,10 +77,10 @@ impl<'a> Source<'a> {
         Some(Self { text, tree })
     }
 
-    /// The first place that does not parse.
-    pub(crate) fn syntax_error(&self) -> Option<SyntaxError> {
+    /// Whether the source parses.
+    pub(crate) fn syntax(&self) -> Syntax {
         if !self.tree.root_node().has_error() {
-            return None;
+            return Syntax::Fine;
         }
         let mut at = None;
         self.walk(|node| {
@@ -78,19 +89,21 @@ impl<'a> Source<'a> {
             }
             at.is_none() && node.has_error()
         });
-        let at = at?;
+        let Some(at) = at else { return Syntax::Unknown };
+        let mut lines = self.text.split(|b| *b == b'\n');
+        if lines.any(|line| is_beyond_grammar(&String::from_utf8_lossy(line))) {
+            return Syntax::Unknown;
+        }
         let line = self
             .text
             .split(|b| *b == b'\n')
             .nth(at.row)
             .unwrap_or_default();
-        Some(SyntaxError {
+        let line = String::from_utf8_lossy(line);
+        Syntax::Bad(SyntaxError {
             line: at.row + 1,
-            column: String::from_utf8_lossy(line.get(..at.column).unwrap_or_default())
-                .chars()
-                .count()
-                + 1,
-            text: String::from_utf8_lossy(line)
+            column: line.get(..at.column).unwrap_or_default().chars().count() + 1,
+            text: line
                 .chars()
                 .take(200)
                 .collect::<String>()
@@ -220,6 +233,29 @@ impl<'a> Source<'a> {
     fn walk(&self, visit: impl FnMut(Node<'_>) -> bool) {
         walk(self.tree.walk(), visit);
     }
+}
+
+/// Whether the line may hold what the grammar wrongly refuses: defaults of type parameters, and a
+/// starred literal in a tuple without parentheses, as in `return 1, *[2]`. A file with such a line
+/// is never refused; the interpreter will tell.
+fn is_beyond_grammar(line: &str) -> bool {
+    let starred = [", *[", ", *(", ", *{"].iter().any(|s| line.contains(s));
+    starred || has_type_parameters(line)
+}
+
+/// Whether the line defines something with type parameters, as in `class Box[T = int]:`. Their
+/// defaults came with Python 3.13 (PEP 696), and the grammar does not know them.
+fn has_type_parameters(line: &str) -> bool {
+    let line = line.trim_start();
+    let line = line.strip_prefix("async ").unwrap_or(line).trim_start();
+    let name = ["type ", "class ", "def "]
+        .iter()
+        .find_map(|word| line.strip_prefix(word));
+    name.is_some_and(|rest| {
+        let rest = rest.trim_start();
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+        end.is_some_and(|end| rest[end..].trim_start().starts_with('['))
+    })
 }
 
 const fn yes(defined: bool) -> Defined {

@@ -3,7 +3,7 @@
 use luthier_types::{Code, Error, Evidence};
 
 /// Largest file.
-const MAX_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_REQUIREMENTS: u64 = 256 * 1024;
 
 /// Options that change where packages come from or read other files, with what is wrong.
 const REFUSED: &[(&str, &str)] = &[
@@ -33,11 +33,8 @@ const REFUSED: &[(&str, &str)] = &[
 /// [`Code::RequirementsError`] naming the line.
 pub fn check_requirements(content: &[u8]) -> Result<String, Error> {
     let bad = |cause: String| Error::new(Code::RequirementsError, cause);
-    if content.len() > MAX_BYTES {
-        let cause = format!(
-            "requirements.txt has {} bytes, more than {MAX_BYTES}",
-            content.len()
-        );
+    if content.len() as u64 > MAX_REQUIREMENTS {
+        let cause = format!("requirements.txt has more than {MAX_REQUIREMENTS} bytes");
         return Err(bad(cause).hint("List only what the model imports."));
     }
     let text = std::str::from_utf8(content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)).ok();
