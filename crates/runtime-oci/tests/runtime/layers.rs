@@ -58,6 +58,27 @@ async fn layers_are_mounted_where_the_image_has_nothing() {
 }
 
 #[tokio::test]
+async fn mounts_are_seen_by_nobody_else() {
+    let world = World::new();
+    let spec = spec("unseen", "echo ready; sleep 1000");
+    // Where every mount is shared, as systemd makes them, only a private one stays unseen.
+    let wrapper = ["unshare", "--mount", "--propagation", "shared"];
+    let mut server = world.server(&wrapper, &spec);
+    let mounts = fs_err::read_to_string(format!("/proc/{}/mountinfo", server.id())).unwrap();
+    assert!(
+        mounts.contains(" / / rw") && mounts.contains("shared:"),
+        "{mounts}"
+    );
+    let count = |text: &str| text.lines().count();
+    let own = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
+    assert_eq!(count(&mounts), count(&own), "{mounts}");
+    server.kill().unwrap();
+    server.wait().unwrap();
+    world.line(&spec.id, "ready").await;
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn a_builder_reaches_the_hosts_network_and_its_resolver() {
     let world = World::new();
     let mut spec = spec(

@@ -1,11 +1,7 @@
 //! A container's way from start to removal, and what happens when either side dies.
 
 use std::{
-    fs::Permissions,
-    io::{BufRead as _, BufReader},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::Path,
-    process::{Command, Stdio},
+    fs::Permissions, os::unix::fs::PermissionsExt as _, path::Path, process::Command,
     time::Duration,
 };
 
@@ -15,6 +11,7 @@ use luthier_ports::{
 };
 use luthier_runtime_oci::OciRuntime;
 use luthier_types::Code;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::world::{World, mount, spec, wait_for};
 
@@ -108,20 +105,7 @@ async fn a_container_outlives_the_server() {
     fs_err::create_dir(&signal).unwrap();
     let mut spec = spec;
     spec.mounts = vec![mount(&signal, "/run/luthier", true)];
-    let mut server = Command::new(&world.options.shim)
-        .arg("server")
-        .arg(&world.options.state_dir)
-        .arg(&world.options.cgroup_parent)
-        .arg(serde_json::to_string(&spec).unwrap())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "started\n");
+    let mut server = world.server(&[], &spec);
     // All of its process group, as a terminal does.
     let group = format!("-{}", server.id());
     let kill = Command::new("kill").args(["-9", "--", &group]).status();
@@ -247,5 +231,23 @@ async fn many_start_and_end_at_once() {
         assert_eq!(world.exit(&spec.id).await.code, i32::try_from(n).ok());
     }
     assert_eq!(world.runtime.list().await.unwrap().len(), 8);
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_shim_holds_nothing_of_the_servers() {
+    let world = World::new();
+    let path = world.dir.path().join("held");
+    let held = fs_err::File::create(&path).unwrap();
+    // As a careless library leaves it.
+    fcntl(&held, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let id = world.start(&spec("holds", "sleep 1000")).await;
+    let shim = fs_err::read_to_string(world.container_dir(&id).join("shim.json")).unwrap();
+    let shim: serde_json::Value = serde_json::from_str(&shim).unwrap();
+    let open: Vec<_> = fs_err::read_dir(format!("/proc/{}/fd", shim["pid"]))
+        .unwrap()
+        .filter_map(|entry| fs_err::read_link(entry.unwrap().path()).ok())
+        .collect();
+    assert!(open.len() > 3 && !open.contains(&path), "{open:?}");
     world.finish().await;
 }

@@ -3,9 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, BufRead as _, BufReader},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::OnceLock,
     time::Duration,
 };
@@ -44,6 +45,28 @@ impl World {
             options,
             dir,
         }
+    }
+
+    /// A server in a process group of its own that has started `spec` and then does nothing;
+    /// `wrapper` is put before its command line.
+    pub(crate) fn server(&self, wrapper: &[&str], spec: &ContainerSpec) -> Child {
+        let program = self.options.shim.to_str().unwrap();
+        let line = [wrapper, &[program, "server"]].concat();
+        let mut server = Command::new(line[0])
+            .args(&line[1..])
+            .arg(&self.options.state_dir)
+            .arg(&self.options.cgroup_parent)
+            .arg(serde_json::to_string(spec).unwrap())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "started\n");
+        server
     }
 
     /// Another runtime over the same state, as a restarted server makes it.
