@@ -39,18 +39,17 @@ impl Call {
         Self::table("/predict".to_owned(), inputs)
     }
 
-    /// # Errors
-    /// `BadRequest` when `name` cannot be part of a path.
+    /// The hook's name is part of the path, percent-encoded: names such as `Tree Shap` are usual.
     pub(crate) fn hook(name: &str, inputs: &RecordBatch) -> Result<Self> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        if name.is_empty() || !name.bytes().all(plain) {
-            return Err(Error::new(
-                Code::BadRequest,
-                format!("`{name}` is not the name of a hook"),
-            )
-            .hint("Names of hooks hold letters, digits, `_` and `-`."));
+        let mut path = "/custom-explain/".to_owned();
+        for byte in name.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
+                path.push(char::from(byte));
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
         }
-        Self::table(format!("/custom-explain/{name}"), inputs)
+        Self::table(path, inputs)
     }
 
     pub(crate) fn request(&self) -> Result<Request<Full<Bytes>>> {
