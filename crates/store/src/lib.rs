@@ -6,11 +6,17 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod baselines;
+mod blobs;
+pub mod datasets;
 pub mod deployments;
+pub mod events;
+pub mod files;
 pub mod models;
 mod open;
 pub mod projects;
 pub mod query;
 pub mod values;
 
+pub use blobs::LocalBlobs;
 pub use open::{Store, failed};

@@ -129,6 +129,42 @@ impl Default for ListQuery {
     }
 }
 
+// === impl ListQuery ===
+
+impl ListQuery {
+    /// What has these values in these fields.
+    pub fn equal<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let rules = fields
+            .into_iter()
+            .map(|(field, value)| {
+                Filter::Rule(Rule {
+                    field: field.to_owned(),
+                    operator: Operator::Equal,
+                    value: Value::String(value),
+                })
+            })
+            .collect();
+        Self {
+            filter: Some(Filter::Group(Group {
+                condition: Junction::And,
+                rules,
+            })),
+            ..Self::default()
+        }
+    }
+
+    /// The same, only of what also has this value in this field.
+    #[must_use]
+    pub fn and_equal(mut self, field: &str, value: String) -> Self {
+        let mut outer = Self::equal([(field, value)]).filter;
+        if let (Some(Filter::Group(group)), Some(inner)) = (&mut outer, self.filter.take()) {
+            group.rules.push(inner);
+        }
+        self.filter = outer;
+        self
+    }
+}
+
 /// A part of a list.
 #[derive(Clone, Debug)]
 pub struct Listing<T> {
