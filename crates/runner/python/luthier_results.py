@@ -4,6 +4,8 @@ A column leaves as `(kind, values, valid)`: `f` float64 bytes, `i` int64 bytes, 
 a list of text and `None`. `valid` is one byte per row where a value can be missing, else `None`.
 """
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -37,30 +39,60 @@ def columns(result, outputs, rows):
         raise Wrong(
             "wrong_rows", f"predict returned {len(result)} rows for an input of {rows} rows"
         )
-    if len(names) == 1:
-        return [column(names[0], values(result[names[0]]))]
+    arrays = column_arrays(result)
     if names == outputs:
-        order = range(len(outputs))
-    else:
-        order = [names.index(name) for name in outputs]
-    kinds = {dtype for dtype in result.dtypes}
-    if len(kinds) == 1 and isinstance(next(iter(kinds)), np.dtype):
-        # One dtype: the frame as one array, without a Series per column.
-        table = result.to_numpy()
-        return [column(names[at], table[:, at]) for at in order]
-    return [column(names[at], values(result.iloc[:, at])) for at in order]
+        return [column(name, array) for name, array in zip(names, arrays)]
+    return [column(name, arrays[names.index(name)]) for name in outputs]
 
 
-def values(series):
-    """The values as an array of numpy's; pandas' own types as objects, where a missing integer
-    does not make floats of the others."""
-    if isinstance(series.dtype, np.dtype):
-        return series.to_numpy()
-    return series.astype(object).to_numpy()
+def slow_arrays(frame):
+    """The columns as arrays of numpy's or pandas' own, with public pandas only."""
+    columns = [frame.iloc[:, at] for at in range(frame.shape[1])]
+    return [c.to_numpy() if isinstance(c.dtype, np.dtype) else c.array for c in columns]
+
+
+def fast_arrays(frame):
+    """The same without a Series per column; leans on pandas' internals."""
+    return list(frame._iter_column_arrays())
+
+
+def numpy_array(array):
+    """An array of numpy's; pandas' own types as objects, where a missing integer does not make
+    floats of the others."""
+    if isinstance(array.dtype, np.dtype):
+        return np.asarray(array)
+    return np.asarray(array.astype(object))
+
+
+def choose_arrays():
+    """`fast_arrays`, if that gives the same in this version of pandas."""
+    frame = pd.DataFrame({"f": [0.5, -0.0], "i": [1, 2], "g": [3.5, float("nan")]})
+    frame["s"] = pd.Series(["x", None], dtype=object)
+    frame["b"] = [True, False]
+    frame["n"] = pd.array([1, None], dtype="Int64")
+    frame["c"] = pd.Categorical(["u", "v"])
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fast = [numpy_array(a) for a in fast_arrays(frame)]
+        slow = [numpy_array(a) for a in slow_arrays(frame)]
+        if len(fast) == len(slow) and all(
+            one.dtype == two.dtype and repr(one.tolist()) == repr(two.tolist())
+            for one, two in zip(fast, slow)
+        ):
+            return fast_arrays
+    except Exception:
+        pass
+    return slow_arrays
+
+
+column_arrays = choose_arrays()
 
 
 def column(name, array):
     """One column in plain form."""
+    if type(array) is not np.ndarray:
+        array = numpy_array(array)
     kind = array.dtype.kind
     if kind == "f":
         return ("f", array.astype(np.float64, copy=False).tobytes(), None)

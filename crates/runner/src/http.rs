@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
+    os::fd::{AsFd as _, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -74,6 +75,10 @@ impl Reader {
             buffer: Vec::with_capacity(4096),
             deadline: Instant::now(),
         })
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.conn.as_fd()
     }
 
     /// Waits for the first byte of a request, for `idle` at most.

@@ -4,7 +4,7 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::{
-        fd::{AsRawFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
         unix::{
             fs::{FileTypeExt as _, PermissionsExt as _},
             net::{UnixListener, UnixStream},
@@ -60,6 +60,24 @@ impl Listener {
                 conn.set_nodelay(true)?;
                 Ok(Conn::Tcp(conn))
             }
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(listener) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        }
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Unix(conn) => conn.as_fd(),
+            Self::Tcp(conn) => conn.as_fd(),
         }
     }
 }

@@ -216,3 +216,49 @@ def test_a_type_that_does_not_fit(echo, column, values):
     assert f"`{column}`" in error["message"]
 
 
+
+
+# What another version of pandas might do to the internals that the fast ways lean on.
+SABOTAGE = {
+    "gone": """
+from pandas.core.internals import managers
+del managers.BlockManager, pd.DataFrame._from_arrays, pd.DataFrame._iter_column_arrays
+""",
+    "wrong": """
+from pandas.core.internals import blocks, managers
+whole = managers.BlockManager
+managers.BlockManager = lambda blocks, axes, **k: whole(blocks, [axes[0][::-1], axes[1]], **k)
+given = pd.DataFrame._from_arrays
+pd.DataFrame._from_arrays = lambda *a, **k: given(*a, **k).astype({"i": "int32"})
+pd.DataFrame._iter_column_arrays = lambda self: (self.iloc[:, 0].to_numpy() for _ in self)
+""",
+    "deprecated": """
+import warnings
+from pandas.core.internals import managers
+def warn(whole):
+    def wrapped(*args, **keywords):
+        warnings.warn("Warning: use another", DeprecationWarning)
+        return whole(*args, **keywords)
+    return wrapped
+warnings.simplefilter("always")
+managers.BlockManager = warn(managers.BlockManager)
+pd.DataFrame._from_arrays = warn(pd.DataFrame._from_arrays)
+pd.DataFrame._iter_column_arrays = warn(pd.DataFrame._iter_column_arrays)
+""",
+}
+
+
+@pytest.mark.parametrize("how", SABOTAGE)
+@pytest.mark.parametrize("env", WITH_PANDAS)
+def test_a_pandas_whose_internals_differ(env, how):
+    with Runner(env, {"package.py": ECHO + SABOTAGE[how]}, INPUTS, OUTPUTS) as runner:
+        runner.ready()
+        table = full(2, f=pa.array([1.5, -0.0]), i=pa.array([2**60 + 1, 3]))
+        for _ in range(2):
+            out = runner.predict(table).table
+            assert bits(out["f"].to_pylist()) == bits([1.5, -0.0])
+            assert out["i"].to_pylist() == [2**60 + 1, 3]
+            saw = seen(out)
+            assert saw["columns"] == [name for name, _ in INPUTS]
+            assert saw["dtypes"][:4] == ["float64", "int64", "bool", "object"]
+        assert "Warning" not in runner.log.read_text()
