@@ -4,6 +4,7 @@ Nothing here answers health: the server does, on threads that hold no GIL.
 """
 
 import atexit
+import faulthandler
 import importlib.util
 import json
 import os
@@ -267,6 +268,8 @@ def run(config):
     """Serves until the server is told to stop."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    # A crash in compiled code says in the log which line of the package it came from.
+    faulthandler.enable()
     server = luthier_runner.start(config, "%d.%d.%d" % sys.version_info[:3], list(sys.path))
     try:
         host, seconds = load(server, *server.package())

@@ -11,6 +11,7 @@
 //! Health and metrics are answered from [`state::State`] alone, and only a call of the model takes
 //! the GIL, so neither a long predict nor a hanging `get_model()` can delay them.
 
+mod accept;
 mod bridge;
 mod decode;
 mod encode;
@@ -45,7 +46,7 @@ fn start(py: Python<'_>, config: &str, python: String, path: Vec<String>) -> PyR
         })?;
         process::few_arenas();
         let state = Arc::new(State::new(config, python));
-        serve::start(&state)?;
+        accept::start(&state)?;
         process::on_stop_signals(&state)?;
         // After the port is open: this reads directories, and health need not wait for it.
         state.set_packages(packages::installed(&path));

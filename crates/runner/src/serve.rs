@@ -1,21 +1,11 @@
-//! Connections, and which answer each path gets.
+//! One connection, and which answer each path gets.
 
 use std::{
-    collections::VecDeque,
-    io,
-    os::fd::{AsFd as _, AsRawFd as _},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
-    thread,
     time::Duration,
 };
 
 use luthier_types::runner::{ARROW_STREAM, RunnerError, RunnerErrorKind};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pyo3::Python;
 use serde::Serialize;
 
@@ -24,17 +14,7 @@ use crate::{
     http::{Reader, Refused, Request},
     metrics,
     state::State,
-    stream::Listener,
 };
-
-/// Connections beside those that call the model.
-const SPARE_CONNECTIONS: usize = 64;
-/// What Python code expects of a thread. Only what is touched takes memory.
-const STACK: usize = 8 * 1024 * 1024;
-/// How long a client may take whom the accept thread serves by itself.
-const HURRY: Duration = Duration::from_millis(100);
-/// Connections that wait for the accept thread to serve them; past it the oldest is dropped.
-const MOST_CROWD: usize = 256;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; version=0.0.4";
@@ -46,99 +26,9 @@ struct Response {
     body: Vec<u8>,
 }
 
-/// What a connection is to the limit on connections.
-struct Slot(Arc<AtomicUsize>);
-
-/// Starts to listen and to answer.
-pub(crate) fn start(state: &Arc<State>) -> io::Result<()> {
-    let listener = Listener::bind(&state.config.listen)?;
-    state.listens(listener.as_raw_fd());
-    let state = Arc::clone(state);
-    thread::Builder::new()
-        .name("luthier-accept".to_owned())
-        .spawn(move || accept(&listener, &state))?;
-    Ok(())
-}
-
-fn accept(listener: &Listener, state: &Arc<State>) {
-    let most = SPARE_CONNECTIONS + state.config.threads as usize;
-    let open = Arc::new(AtomicUsize::new(0));
-    let mut crowd: VecDeque<Reader> = VecDeque::new();
-    loop {
-        if !crowd.is_empty() && !attend(listener, &mut crowd, state) {
-            continue;
-        }
-        let reader = match listener.accept().and_then(Reader::new) {
-            Ok(reader) => reader,
-            Err(_) if state.draining() => return,
-            Err(_) => {
-                // Out of descriptors, most likely: give the others time to end.
-                thread::sleep(Duration::from_millis(10));
-                continue;
-            }
-        };
-        let slot = Slot::take(&open);
-        if let Some(reader) = give(reader, slot, open.load(Ordering::Relaxed) <= most, state) {
-            if crowd.len() == MOST_CROWD {
-                crowd.pop_front();
-            }
-            crowd.push_back(reader);
-        }
-    }
-}
-
-/// Gives a connection to a thread of its own; back when there can be none.
-fn give(reader: Reader, slot: Slot, allowed: bool, state: &Arc<State>) -> Option<Reader> {
-    if !allowed {
-        return Some(reader);
-    }
-    // Through a channel, so that the connection is still here when there is no thread for it.
-    let (give, take) = mpsc::sync_channel::<Reader>(1);
-    let state = Arc::clone(state);
-    let spawned = thread::Builder::new()
-        .name("luthier-conn".to_owned())
-        .stack_size(STACK)
-        .spawn(move || {
-            if let Ok(reader) = take.recv() {
-                connection(reader, &state, slot);
-            }
-        });
-    match spawned {
-        Ok(_) => give.send(reader).err().map(|e| e.0),
-        Err(_) => Some(reader),
-    }
-}
-
-/// Waits for a new connection or for one of the crowd to speak, and answers those that did.
-/// Returns whether there is a new one.
-fn attend(listener: &Listener, crowd: &mut VecDeque<Reader>, state: &State) -> bool {
-    let mut polled: Vec<PollFd<'_>> = std::iter::once(listener.as_fd())
-        .chain(crowd.iter().map(Reader::as_fd))
-        .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-        .collect();
-    if poll(&mut polled, PollTimeout::NONE).is_err() {
-        return false;
-    }
-    // Whatever happened to a descriptor, an end or an error included.
-    let mut spoke = polled
-        .iter()
-        .map(|p| p.any().unwrap_or(true))
-        .collect::<Vec<_>>()
-        .into_iter();
-    let new = spoke.next().unwrap_or(false);
-    for (reader, spoke) in std::mem::take(crowd).into_iter().zip(spoke) {
-        if spoke {
-            overflow(reader, state);
-        } else {
-            crowd.push_back(reader);
-        }
-    }
-    new
-}
-
 /// Serves one request of a connection that has no thread, if it is about health.
-fn overflow(mut reader: Reader, state: &State) {
-    if reader.wait(Some(HURRY)).is_err() {
+pub(crate) fn overflow(mut reader: Reader, state: &State, hurry: Duration) {
+    if reader.wait(Some(hurry)).is_err() {
         return;
     }
     let response = match reader.request(0) {
@@ -158,7 +48,9 @@ fn busy(path: &'static str) -> Response {
     )
 }
 
-fn connection(mut reader: Reader, state: &State, slot: Slot) {
+/// Serves a connection to its end. `slot` is dropped as soon as that is reached, which the thread
+/// itself may not be: it still has to take the GIL.
+pub(crate) fn connection<T: Send>(mut reader: Reader, state: &State, slot: T) {
     let Some(request) = until_model(&mut reader, state) else {
         return;
     };
@@ -384,19 +276,4 @@ fn json(path: &'static str, status: u16, body: &impl Serialize) -> Response {
 
 fn error(path: &'static str, status: u16, error: &RunnerError) -> Response {
     json(path, status, error)
-}
-
-// === impl Slot ===
-
-impl Slot {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(open))
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }

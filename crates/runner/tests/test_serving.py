@@ -35,6 +35,8 @@ class Model:
                 time.sleep(0.005)
         elif what == "die":
             os._exit(7)
+        elif what == "crash":
+            ctypes.string_at(0)
         return df[["what"]]
 """
 GET_MODEL = "def get_model():\n    return Model()\n"
@@ -228,6 +230,14 @@ def test_a_model_that_dies_takes_the_process_with_it(env):
         assert runner.process.wait(30) == 7
         call.join(60)
         assert isinstance(call.answer, (OSError, http.client.HTTPException))
+
+
+def test_a_crash_says_where_it_came_from(env):
+    with holder(env) as runner:
+        Call(runner.ready(), "crash")
+        assert runner.process.wait(30) == -signal.SIGSEGV
+        log = runner.log.read_text()
+        assert "Segmentation fault" in log and "package.py" in log and "in predict" in log
 
 
 @pytest.fixture(scope="module")
