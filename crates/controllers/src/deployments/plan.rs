@@ -160,15 +160,21 @@ pub fn plan(
     {
         memory.rejected = None;
     }
-    for replica in replicas {
-        let State::Dead(reason) = &replica.state else {
-            continue;
-        };
-        if memory.serving == Some(replica.template) {
-            memory.backoff.died(reason.clone(), now);
-        } else if replica.template == wanted && memory.rejected.is_none() {
-            memory.rejected = Some((wanted, desired.generation, reason.clone()));
-        }
+    let reason_of = |template: Template| {
+        replicas.iter().find_map(|r| match &r.state {
+            State::Dead(reason) if r.template == template => Some(reason.clone()),
+            _ => None,
+        })
+    };
+    // Several that die together count as one death.
+    if let Some(reason) = memory.serving.and_then(reason_of) {
+        memory.backoff.died(reason, now);
+    }
+    if memory.serving != Some(wanted)
+        && memory.rejected.is_none()
+        && let Some(reason) = reason_of(wanted)
+    {
+        memory.rejected = Some((wanted, desired.generation, reason));
     }
 
     let ready = |template: Template| {
@@ -189,8 +195,12 @@ pub fn plan(
             memory.serving = Some(wanted);
             memory.backoff = Backoff::default();
         } else {
+            let mut coming: Vec<ReplicaId> = proving(wanted).collect();
+            coming.sort();
+            let started = proven + coming.len();
+            let surplus = started.saturating_sub(goal).min(coming.len());
+            plan.remove.extend(coming.drain(coming.len() - surplus..));
             // One alone proves the template; then the rest follow.
-            let started = proven + proving(wanted).count();
             let goal = if proven > 0 { goal } else { 1 };
             plan.start
                 .extend(std::iter::repeat_n(wanted, goal.saturating_sub(started)));

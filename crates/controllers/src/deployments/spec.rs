@@ -95,7 +95,7 @@ impl RunDir {
                 let id = name.to_str().and_then(|n| uuid::Uuid::try_parse(n).ok());
                 found.extend(id.map(ReplicaId));
             }
-            Ok(found)
+            Ok::<_, std::io::Error>(found)
         };
         match read() {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

@@ -1,0 +1,531 @@
+//! A world for the deployment controller: a real database, blobs in memory, and containers that are
+//! remembered by a fake while a server on a Unix socket plays each one's runner.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use arrow_array::{Array as _, Float64Array, RecordBatch};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use luthier_controllers::{DeploymentController, Deps, Settings};
+use luthier_gateway::{Gateway, Options};
+use luthier_ports::{
+    BlobStore as _, ContainerId, ContainerRuntime, ContainerSpec, ContainerStatus, Exit,
+    fakes::{FakeRuntime, MemoryBlobs},
+};
+use luthier_store::{
+    Store,
+    deployments::{self, Deployment, Revision},
+    models, projects,
+};
+use luthier_types::{
+    ArtifactStatus, ArtifactType, DeploymentId, DeploymentType, Digest, EnvId, InputType,
+    Mebibytes, Millicpu, ModelId, ModelSchema, ModelSpec, Phase, ProjectId, ReplicaId, Resources,
+    Result, RevisionId, Task,
+    layout::{CacheLayout, container},
+    runner::{LoadPhase, Ready, RunnerError, RunnerErrorKind},
+};
+use tempfile::TempDir;
+use tokio::{
+    net::UnixListener,
+    sync::Notify,
+    task::{JoinHandle, JoinSet},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How the replicas of a revision behave.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Play {
+    /// They load and answer this value in column `y`.
+    Answers(f64),
+    /// They load and answer in another column.
+    WrongColumn,
+    /// Loading fails.
+    FailsToLoad(RunnerErrorKind),
+    /// They load for ever.
+    Loads,
+    /// The kernel ends them while they load.
+    OutOfMemoryLoading,
+    /// They end as soon as they are asked to predict.
+    EndsPredicting,
+}
+
+/// Containers with runners.
+#[derive(Default)]
+pub(crate) struct Runtime {
+    pub(crate) fake: FakeRuntime,
+    plays: Mutex<HashMap<String, Play>>,
+    servers: Mutex<HashMap<ContainerId, (JoinHandle<()>, PathBuf)>>,
+    started: Mutex<Vec<ContainerId>>,
+}
+
+pub(crate) struct World {
+    dir: TempDir,
+    pub(crate) store: Store,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) gateway: Arc<Gateway>,
+    blobs: Arc<MemoryBlobs>,
+    wake: Arc<Notify>,
+    pub(crate) settings: Settings,
+    pub(crate) model: ModelId,
+    pub(crate) deployment: DeploymentId,
+    running: Option<(CancellationToken, JoinHandle<()>)>,
+}
+
+// === impl Runtime ===
+
+impl Runtime {
+    fn play_of(&self, labels: &BTreeMap<String, String>) -> Play {
+        let plays = self.plays.lock().unwrap();
+        plays[&labels["luthier.revision"]].clone()
+    }
+
+    /// Ends a container and its runner as the kernel would.
+    pub(crate) fn kill(&self, id: &ContainerId, exit: Exit) {
+        self.hang_up(id);
+        self.fake.exit(id, exit);
+    }
+
+    /// Its runner no longer answers, though the container runs.
+    pub(crate) fn hang_up(&self, id: &ContainerId) {
+        if let Some((server, socket)) = self.servers.lock().unwrap().remove(id) {
+            server.abort();
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+
+    /// Containers ever started.
+    pub(crate) fn started(&self) -> usize {
+        self.started.lock().unwrap().len()
+    }
+
+    /// Running or ended containers of a revision.
+    pub(crate) fn of(&self, revision: RevisionId) -> Vec<ContainerId> {
+        let label = revision.to_string();
+        let specs = self.fake.specs().into_iter();
+        specs
+            .filter(|s| s.labels["luthier.revision"] == label)
+            .map(|s| s.id)
+            .collect()
+    }
+}
+
+pub(crate) fn oom() -> Exit {
+    Exit {
+        code: None,
+        signal: Some(9),
+        out_of_memory: true,
+        memory_peak: Some(256 << 20),
+        error: None,
+    }
+}
+
+pub(crate) fn exit(code: i32) -> Exit {
+    Exit {
+        code: Some(code),
+        signal: None,
+        out_of_memory: false,
+        memory_peak: None,
+        error: None,
+    }
+}
+
+#[async_trait]
+impl ContainerRuntime for Runtime {
+    async fn start(&self, spec: &ContainerSpec) -> Result<()> {
+        self.fake.start(spec).await?;
+        self.started.lock().unwrap().push(spec.id.clone());
+        let play = self.play_of(&spec.labels);
+        if play == Play::OutOfMemoryLoading {
+            self.fake.exit(&spec.id, oom());
+            return Ok(());
+        }
+        let inside = Path::new(container::SOCKET_DIR);
+        let mount = spec.mounts.iter().find(|m| m.target == inside).unwrap();
+        assert!(!mount.read_only);
+        let socket = mount.source.join("runner.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::spawn(serve(listener, play));
+        let mut servers = self.servers.lock().unwrap();
+        servers.insert(spec.id.clone(), (server, socket));
+        Ok(())
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        self.hang_up(id);
+        self.fake.stop(id, grace).await
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        self.hang_up(id);
+        self.fake.remove(id).await
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerStatus>> {
+        self.fake.list().await
+    }
+
+    async fn status(&self, id: &ContainerId) -> Result<Option<ContainerStatus>> {
+        self.fake.status(id).await
+    }
+
+    async fn logs(&self, id: &ContainerId, _lines: usize) -> Result<Vec<String>> {
+        Ok(match self.fake.status(id).await? {
+            Some(_) => vec!["the last line".to_owned()],
+            None => vec![],
+        })
+    }
+}
+
+// === impl World ===
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let store = Store::open(&dir.path().join("luthier.db")).await.unwrap();
+        let model = ModelId::new();
+        insert_model(&store, model).await;
+        let settings = Settings {
+            poll: Duration::from_millis(5),
+            liveness_interval: Duration::from_millis(20),
+            liveness_timeout: Duration::from_millis(500),
+            interval: Duration::from_millis(100),
+            ..Settings::default()
+        };
+        Self {
+            dir,
+            store,
+            runtime: Arc::default(),
+            gateway: Arc::new(Gateway::new(Options::default())),
+            blobs: Arc::default(),
+            wake: Arc::default(),
+            settings,
+            model,
+            deployment: DeploymentId::new(),
+            running: None,
+        }
+    }
+
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+
+    pub(crate) fn controller(&self) -> DeploymentController {
+        DeploymentController::new(self.deps()).unwrap()
+    }
+
+    pub(crate) fn deps(&self) -> Deps {
+        Deps {
+            store: self.store.clone(),
+            runtime: self.runtime.clone(),
+            gateway: self.gateway.clone(),
+            blobs: self.blobs.clone(),
+            layout: CacheLayout::new(self.dir.path().join("cache")),
+            run_dir: self.run_dir(),
+            wake: self.wake.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// Starts the controller, as a server does.
+    pub(crate) async fn start(&mut self) {
+        let mut controller = self.controller();
+        controller.first_pass().await.unwrap();
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn(controller.run(cancel.clone()));
+        self.running = Some((cancel, task));
+    }
+
+    /// Ends the controller and forgets what the gateway knew, as a server's end does.
+    pub(crate) async fn stop(&mut self) {
+        if let Some((cancel, task)) = self.running.take() {
+            cancel.cancel();
+            task.await.unwrap();
+        }
+        self.gateway = Arc::new(Gateway::new(Options::default()));
+    }
+
+    /// Stores a revision whose replicas play `play`.
+    pub(crate) async fn revision(&self, play: Play) -> RevisionId {
+        let rows =
+            RecordBatch::try_from_iter([("x", Arc::new(Float64Array::from(vec![1.0, 2.0])) as _)])
+                .unwrap();
+        let bytes = luthier_data::to_ipc(&rows).unwrap();
+        let validation = Digest::of(&bytes);
+        let reader = Box::new(std::io::Cursor::new(bytes));
+        self.blobs.put(reader, 1 << 20).await.unwrap();
+        let revision = Revision {
+            id: RevisionId::new(),
+            model_id: self.model,
+            image_uri: "md-base/python/python-39:2.0.2".into(),
+            image: Digest::of("image"),
+            rootfs: Digest::of("rootfs"),
+            interpreter: Digest::of("interpreter"),
+            env: EnvId(Digest::of("env")),
+            package: Digest::of("package"),
+            runner: Digest::of("runner"),
+            inputs: vec![],
+            outputs: vec!["y".into()],
+            validation,
+            created_at: jiff::Timestamp::now(),
+        };
+        let id = revision.id.to_string();
+        self.runtime.plays.lock().unwrap().insert(id, play);
+        let mut db = self.store.write().await.unwrap();
+        deployments::insert_revision(&mut db, &revision)
+            .await
+            .unwrap();
+        db.commit().await.unwrap();
+        revision.id
+    }
+
+    /// Stores the deployment of `revision`.
+    pub(crate) async fn deploy(&self, revision: RevisionId, replicas: u32) {
+        let now = jiff::Timestamp::now();
+        let deployment = Deployment {
+            id: self.deployment,
+            model_id: self.model,
+            artifact_type: ArtifactType::PythonPackage,
+            deployment_type: DeploymentType::BaseContainer,
+            active: true,
+            replicas,
+            resources: Resources {
+                cpu: Millicpu(100),
+                memory: Mebibytes(256),
+            },
+            wanted_revision: Some(revision),
+            generation: 1,
+            serving_revision: None,
+            observed_generation: 0,
+            phase: Phase::Starting,
+            ready_replicas: 0,
+            failure: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut db = self.store.write().await.unwrap();
+        deployments::insert(&mut db, &deployment).await.unwrap();
+        db.commit().await.unwrap();
+        self.wake.notify_one();
+    }
+
+    /// Changes intent.
+    pub(crate) async fn want(&self, change: impl FnOnce(&mut Deployment)) {
+        let mut db = self.store.write().await.unwrap();
+        let mut deployment = deployments::of_model(&mut db, self.model)
+            .await
+            .unwrap()
+            .unwrap();
+        change(&mut deployment);
+        deployment.generation += 1;
+        deployments::update_intent(&mut db, &deployment)
+            .await
+            .unwrap();
+        db.commit().await.unwrap();
+        self.wake.notify_one();
+    }
+
+    pub(crate) async fn delete(&self) {
+        let mut db = self.store.write().await.unwrap();
+        deployments::delete(&mut db, self.deployment).await.unwrap();
+        db.commit().await.unwrap();
+        self.wake.notify_one();
+    }
+
+    pub(crate) async fn seen(&self) -> Deployment {
+        let mut db = self.store.read().await.unwrap();
+        deployments::of_model(&mut db, self.model)
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    /// Waits until the stored deployment is as told.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        condition: impl Fn(&Deployment) -> bool,
+    ) -> Deployment {
+        for _ in 0..2000 {
+            let seen = self.seen().await;
+            if condition(&seen) {
+                return seen;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never seen: {what}; last {:?}", self.seen().await);
+    }
+
+    pub(crate) async fn settled(&self) -> Deployment {
+        self.until("settled", Deployment::is_settled).await
+    }
+
+    /// Waits until `condition` holds.
+    pub(crate) async fn wait(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        for _ in 0..2000 {
+            if condition(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never happened: {what}");
+    }
+
+    /// What the model answers for one row now.
+    pub(crate) async fn predict(&self) -> Result<f64> {
+        let rows =
+            RecordBatch::try_from_iter([("x", Arc::new(Float64Array::from(vec![7.0])) as _)])
+                .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let answer = self.gateway.predict(self.model, rows, deadline).await?;
+        let y = answer.column(0).as_any();
+        Ok(y.downcast_ref::<Float64Array>().unwrap().value(0))
+    }
+
+    /// A container that looks like a replica of a deployment that is no more.
+    pub(crate) async fn leave_orphan(&self, revision: RevisionId) -> ContainerId {
+        let replica = ReplicaId::new();
+        let labels = [
+            ("luthier.deployment", DeploymentId::new().to_string()),
+            ("luthier.model", ModelId::new().to_string()),
+            ("luthier.revision", revision.to_string()),
+            ("luthier.replica", replica.to_string()),
+            ("luthier.cpu", "100".to_owned()),
+            ("luthier.memory", "256".to_owned()),
+        ]
+        .map(|(k, v)| (k.to_owned(), v));
+        let id = ContainerId(format!("r-{}", replica.0.simple()));
+        let spec = ContainerSpec {
+            id: id.clone(),
+            rootfs: "/".into(),
+            mounts: vec![],
+            args: vec![],
+            env: BTreeMap::new(),
+            cwd: "/".into(),
+            memory: Mebibytes(256),
+            cpu: Millicpu(100),
+            cpu_cap: false,
+            pids: 1,
+            scratch: Mebibytes(1),
+            network: luthier_ports::Network::Loopback,
+            labels: labels.into(),
+        };
+        self.runtime.fake.start(&spec).await.unwrap();
+        id
+    }
+}
+
+/// The project and the model that the deployment belongs to.
+async fn insert_model(store: &Store, id: ModelId) {
+    let now = jiff::Timestamp::now();
+    let project = projects::Project {
+        id: ProjectId::new(),
+        name: "p".into(),
+        created_at: now,
+        updated_at: now,
+    };
+    let model = models::Model {
+        id,
+        project_id: project.id,
+        project_name: project.name.clone(),
+        name: "m".into(),
+        version: "v1".into(),
+        input_type: InputType::Structured,
+        task: Task::NotSet,
+        task_params: serde_json::json!({}),
+        schema: ModelSchema {
+            schema_version: 1,
+            columns: vec![],
+        },
+        spec: ModelSpec::default(),
+        description: None,
+        event_id_col: None,
+        event_ts_col: None,
+        event_ts_format: None,
+        xai_params: None,
+        artifact_status: ArtifactStatus::NoModel,
+        artifact_files: vec![],
+        created_at: now,
+        updated_at: now,
+    };
+    let mut db = store.write().await.unwrap();
+    projects::insert(&mut db, &project).await.unwrap();
+    models::insert(&mut db, &model).await.unwrap();
+    db.commit().await.unwrap();
+}
+
+async fn serve(listener: UnixListener, play: Play) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let play = play.clone();
+        connections.spawn(async move {
+            let service = service_fn(move |request| answer(request, play.clone()));
+            let io = TokioIo::new(stream);
+            http1::Builder::new().serve_connection(io, service).await
+        });
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    play: Play,
+) -> std::result::Result<Response<Full<Bytes>>, std::io::Error> {
+    let path = request.uri().path().to_owned();
+    if path == "/v2/health/live" {
+        return Ok(Response::new(Full::default()));
+    }
+    if path == "/v2/health/ready" {
+        return Ok(ready(&play));
+    }
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let rows = luthier_data::from_ipc(body).unwrap().num_rows();
+    let (name, value) = match play {
+        Play::Answers(value) => ("y", value),
+        Play::EndsPredicting => return Err(std::io::Error::other("ended")),
+        _ => ("z", 0.0),
+    };
+    let column = Arc::new(Float64Array::from(vec![value; rows])) as _;
+    let batch = RecordBatch::try_from_iter([(name, column)]).unwrap();
+    let bytes = luthier_data::to_ipc(&batch).unwrap();
+    Ok(Response::new(Full::new(bytes.into())))
+}
+
+fn ready(play: &Play) -> Response<Full<Bytes>> {
+    let (phase, error) = match play {
+        Play::Loads => (LoadPhase::Loading, None),
+        Play::FailsToLoad(kind) => {
+            let error = RunnerError {
+                kind: *kind,
+                message: "cannot be loaded".into(),
+                exception: Some("ValueError".into()),
+                traceback: Some("Traceback: line 3".into()),
+                module: Some("xgboost".into()),
+            };
+            (LoadPhase::Failed, Some(error))
+        }
+        _ => (LoadPhase::Ready, None),
+    };
+    let ready = Ready {
+        phase,
+        import_seconds: None,
+        load_seconds: None,
+        memory_bytes: 1,
+        python: "3.9.18".into(),
+        packages: serde_json::Map::new(),
+        error,
+    };
+    let mut response = Response::new(Full::new(serde_json::to_vec(&ready).unwrap().into()));
+    if phase != LoadPhase::Ready {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
+}
