@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use luthier_types::{Code, Mebibytes, Phase, runner::RunnerErrorKind};
-use world::{Play, World, exit, oom};
+use world::{Play, World, exit};
 
 #[tokio::test]
 async fn a_first_deployment_is_proven_and_serves() {
@@ -149,17 +149,10 @@ async fn a_container_that_cannot_start_is_told_with_the_runtimes_cause() {
 
 #[tokio::test]
 async fn a_process_that_ends_at_the_validation_predict_is_told_by_its_end() {
-    let mut world = World::new().await;
-    let revision = world.revision(Play::EndsPredicting).await;
-    world.start().await;
-    world.deploy(revision, 1).await;
-    world
-        .wait("it was started", |w| !w.runtime.of(revision).is_empty())
-        .await;
-    world.runtime.kill(&world.runtime.of(revision)[0], oom());
-    let error = world.settled().await.failure.unwrap();
+    let error = failing(Play::EndsPredicting, |_| {}).await;
+    assert_eq!(error.code(), Code::ModelServeError);
     assert_eq!(error.observed().out_of_memory, Some(true));
-    world.stop().await;
+    assert!(error.message().contains("validation predict"), "{error}");
 }
 
 #[tokio::test]

@@ -211,15 +211,20 @@ impl Life {
         }
     }
 
-    /// The memory it uses; an error when it has ended.
+    /// The memory it uses, if known; an error when it has ended. A runtime that cannot tell is no
+    /// sign of that.
     async fn check(&self, moment: Moment) -> Result<Option<u64>> {
         let id = spec::container_id(self.id.replica);
-        match self.deps.runtime.status(&id).await? {
-            None => Err(failure::vanished(moment)),
-            Some(status) => match status.state {
+        match self.deps.runtime.status(&id).await {
+            Ok(None) => Err(failure::vanished(moment)),
+            Ok(Some(status)) => match status.state {
                 ContainerState::Exited(exit) => Err(self.ended(&exit, moment).await),
                 ContainerState::Starting | ContainerState::Running { .. } => Ok(status.memory),
             },
+            Err(error) => {
+                tracing::warn!(replica = %self.id.replica, error = %error.chain(), "no status");
+                Ok(None)
+            }
         }
     }
 

@@ -58,10 +58,13 @@ pub(crate) enum Play {
     EndsPredicting,
 }
 
+/// Ends the container that a runner is in.
+type End = Arc<dyn Fn() + Send + Sync>;
+
 /// Containers with runners.
 #[derive(Default)]
 pub(crate) struct Runtime {
-    pub(crate) fake: FakeRuntime,
+    pub(crate) fake: Arc<FakeRuntime>,
     plays: Mutex<HashMap<String, Play>>,
     servers: Mutex<HashMap<ContainerId, (JoinHandle<()>, PathBuf)>>,
     started: Mutex<Vec<ContainerId>>,
@@ -153,7 +156,12 @@ impl ContainerRuntime for Runtime {
         assert!(!mount.read_only);
         let socket = mount.source.join("runner.sock");
         let listener = UnixListener::bind(&socket).unwrap();
-        let server = tokio::spawn(serve(listener, play));
+        let (fake, id, path) = (self.fake.clone(), spec.id.clone(), socket.clone());
+        let end: End = Arc::new(move || {
+            let _ = std::fs::remove_file(&path);
+            fake.exit(&id, oom());
+        });
+        let server = tokio::spawn(serve(listener, play, end));
         let mut servers = self.servers.lock().unwrap();
         servers.insert(spec.id.clone(), (server, socket));
         Ok(())
@@ -462,13 +470,13 @@ async fn insert_model(store: &Store, id: ModelId) {
     db.commit().await.unwrap();
 }
 
-async fn serve(listener: UnixListener, play: Play) {
+async fn serve(listener: UnixListener, play: Play, end: End) {
     let mut connections = JoinSet::new();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let play = play.clone();
+        let (play, end) = (play.clone(), end.clone());
         connections.spawn(async move {
-            let service = service_fn(move |request| answer(request, play.clone()));
+            let service = service_fn(move |request| answer(request, play.clone(), end.clone()));
             let io = TokioIo::new(stream);
             http1::Builder::new().serve_connection(io, service).await
         });
@@ -478,6 +486,7 @@ async fn serve(listener: UnixListener, play: Play) {
 async fn answer(
     request: Request<Incoming>,
     play: Play,
+    end: End,
 ) -> std::result::Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
     if path == "/v2/health/live" {
@@ -490,7 +499,10 @@ async fn answer(
     let rows = luthier_data::from_ipc(body).unwrap().num_rows();
     let (name, value) = match play {
         Play::Answers(value) => ("y", value),
-        Play::EndsPredicting => return Err(std::io::Error::other("ended")),
+        Play::EndsPredicting => {
+            end();
+            return Err(std::io::Error::other("ended"));
+        }
         _ => ("z", 0.0),
     };
     let column = Arc::new(Float64Array::from(vec![value; rows])) as _;

@@ -17,7 +17,12 @@ fn out_of_memory_names_the_limit_the_moment_and_a_next_step() {
         vec!["last line".into()],
     );
     assert_eq!(error.code(), Code::ModelServeError);
-    insta::assert_snapshot!(error.public_text(), @"");
+    insta::assert_snapshot!(error.public_text(), @r"
+    the model ran out of memory at 512 MiB while `get_model()` was running (ended by signal 9, out of memory, peak 512 MiB of 512 MiB allowed). Give the deployment more memory: 768 MiB is the next step to try.
+
+    Last lines of the log:
+    last line
+    ");
 }
 
 #[test]
@@ -51,7 +56,11 @@ fn an_exit_a_signal_and_a_container_that_never_ran_are_told_apart() {
         format!("{}: {}", error.code(), error.message())
     })
     .collect();
-    insta::assert_snapshot!(texts.join("\n"), @"");
+    insta::assert_snapshot!(texts.join("\n"), @r"
+    ModelServeError: the model's process ended with exit status 3 while `package.py` was being imported
+    ModelServeError: the model's process was ended by signal 11 (SIGSEGV) while `package.py` was being imported
+    ContainerFailed: the container failed while `package.py` was being imported: no such mount
+    ");
 }
 
 #[test]
@@ -62,5 +71,5 @@ fn a_timeout_tells_what_was_still_going_on() {
         (Some(90 << 20), Mebibytes(256)),
         vec![],
     );
-    insta::assert_snapshot!(error.public_text(), @"");
+    insta::assert_snapshot!(error.public_text(), @"the model was not ready after 120 seconds: `package.py` was still being imported (peak 90 MiB of 256 MiB allowed). Give the deployment more CPU, load less in `get_model()`, or raise the server's load timeout.");
 }
