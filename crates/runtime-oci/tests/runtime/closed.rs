@@ -158,6 +158,10 @@ async fn everything_is_read_only_but_scratch_and_what_was_asked_for() {
             "{line}"
         );
     }
+    assert!(
+        lines.iter().any(|line| line.starts_with("/proc/sys ro,")),
+        "the kernel's settings: {lines:#?}"
+    );
     let strangers: Vec<_> = seen
         .iter()
         .filter(|point| {

@@ -65,6 +65,8 @@ async fn mounts_are_seen_by_nobody_else() {
     let wrapper = ["unshare", "--mount", "--propagation", "shared"];
     let mut server = world.server(&wrapper, &spec);
     let mounts = fs_err::read_to_string(format!("/proc/{}/mountinfo", server.id())).unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
     assert!(
         mounts.contains(" / / rw") && mounts.contains("shared:"),
         "{mounts}"
@@ -72,8 +74,6 @@ async fn mounts_are_seen_by_nobody_else() {
     let count = |text: &str| text.lines().count();
     let own = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
     assert_eq!(count(&mounts), count(&own), "{mounts}");
-    server.kill().unwrap();
-    server.wait().unwrap();
     world.line(&spec.id, "ready").await;
     world.finish().await;
 }
