@@ -4,9 +4,10 @@
 
 mod world;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use luthier_types::{Code, Mebibytes, Phase, runner::RunnerErrorKind};
+use tokio::sync::Semaphore;
 use world::{Play, World, exit};
 
 #[tokio::test]
@@ -185,6 +186,36 @@ async fn an_update_switches_without_an_unserved_request() {
         .await;
     assert_eq!(world.predict().await.unwrap(), 2.0);
     world.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_underway_is_answered_before_its_replica_stops() {
+    let mut world = World::new().await;
+    let gate = Arc::new(Semaphore::new(0));
+    let old = world.revision(Play::Holds(gate.clone())).await;
+    let new = world.revision(Play::Answers(2.0)).await;
+    world.start().await;
+    world.deploy(old, 1).await;
+    world.settled().await;
+    let world = Arc::new(world);
+    let asking = world.clone();
+    let underway = tokio::spawn(async move { asking.predict().await });
+    let in_flight = |w: &World| w.gateway.stats(w.model).is_some_and(|s| s.in_flight == 1);
+    world.wait("it is underway", in_flight).await;
+    world.want(|d| d.wanted_revision = Some(new)).await;
+    let seen = world.settled().await;
+    assert_eq!(
+        (seen.phase, seen.serving_revision),
+        (Phase::Ready, Some(new))
+    );
+    assert_eq!(world.predict().await.unwrap(), 2.0);
+    assert_eq!(world.runtime.of(old).len(), 1);
+    gate.add_permits(1);
+    assert_eq!(underway.await.unwrap().unwrap(), 1.0);
+    world
+        .wait("the old is removed", |w| w.runtime.of(old).is_empty())
+        .await;
+    Arc::into_inner(world).unwrap().stop().await;
 }
 
 #[tokio::test]

@@ -36,16 +36,18 @@ use luthier_types::{
 use tempfile::TempDir;
 use tokio::{
     net::UnixListener,
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
 
 /// How the replicas of a revision behave.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Play {
     /// They load and answer this value in column `y`.
     Answers(f64),
+    /// They load, and answer 1 to single rows only while the semaphore is open.
+    Holds(Arc<Semaphore>),
     /// They load and answer in another column.
     WrongColumn,
     /// Loading fails.
@@ -147,7 +149,7 @@ impl ContainerRuntime for Runtime {
         self.fake.start(spec).await?;
         self.started.lock().unwrap().push(spec.id.clone());
         let play = self.play_of(&spec.labels);
-        if play == Play::OutOfMemoryLoading {
+        if matches!(play, Play::OutOfMemoryLoading) {
             self.fake.exit(&spec.id, oom());
             return Ok(());
         }
@@ -499,6 +501,12 @@ async fn answer(
     let rows = luthier_data::from_ipc(body).unwrap().num_rows();
     let (name, value) = match play {
         Play::Answers(value) => ("y", value),
+        Play::Holds(gate) => {
+            if rows == 1 {
+                let _ = gate.acquire().await;
+            }
+            ("y", 1.0)
+        }
         Play::EndsPredicting => {
             end();
             return Err(std::io::Error::other("ended"));
