@@ -210,18 +210,28 @@ fn with_model(request: &Request, state: &State) -> Response {
 
 fn predict(body: &[u8], state: &State) -> Result<Vec<u8>, RunnerError> {
     let model = state.model()?;
-    let table = decode::table(body, &state.config)?;
+    let table = decoded(body, state)?;
     let _permit = state.permit();
     let (seconds, columns) = model.predict(&table)?;
     state.metrics.predicted(seconds, table.rows);
     encode::stream(&state.config.outputs, columns, table.rows)
 }
 
+/// The Arrow library panics on some malformed streams.
+fn decoded(body: &[u8], state: &State) -> Result<decode::Table, RunnerError> {
+    catch_unwind(|| decode::table(body, &state.config)).unwrap_or_else(|_| {
+        Err(failure(
+            RunnerErrorKind::BadRequest,
+            "the body is not an Arrow IPC stream",
+        ))
+    })
+}
+
 fn explain(name: &str, body: &[u8], state: &State) -> Result<Vec<u8>, RunnerError> {
     let model = state.model()?;
     let name = percent_decoded(name)
         .ok_or_else(|| failure(RunnerErrorKind::BadRequest, "the name is not UTF-8"))?;
-    let table = decode::table(body, &state.config)?;
+    let table = decoded(body, state)?;
     if table.rows != 1 {
         return Err(failure(
             RunnerErrorKind::BadRequest,

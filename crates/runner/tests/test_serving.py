@@ -245,7 +245,6 @@ def plain():
     with holder(WITH_PANDAS[-1], most=100_000) as runner:
         yield runner.ready()
         assert runner.predict({"what": ["x"]}).status == 200
-        assert "panicked" not in runner.log.read_text()
 
 
 GOOD = stream({"what": ["x"]})
