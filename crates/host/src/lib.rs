@@ -13,4 +13,4 @@ pub use fslock::FileLock;
 pub use mask::mask_credentials;
 pub use program::{Outcome, Program, find_program};
 pub use staged::{Staged, sweep};
-pub use uv::{find_uv, uv, uv_may_see};
+pub use uv::{find_uv, uv, uv_may_see, uv_settings};

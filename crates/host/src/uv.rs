@@ -5,6 +5,7 @@
 //! same requirements give the same environment on any server. Configuration files are not read.
 
 use std::{
+    collections::BTreeMap,
     env,
     path::{Path, PathBuf},
 };
@@ -60,29 +61,45 @@ pub fn uv_may_see(name: &str) -> bool {
             && (name.ends_with("_USERNAME") || name.ends_with("_PASSWORD")))
 }
 
-/// A run of the `uv` at `path` with the settings it may see; the arguments are the caller's.
-pub fn uv(path: &Path) -> Program {
-    let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty());
-    let mut program = Program::new(path)
-        .inherit(uv_may_see)
-        .env("LANG", "C.UTF-8")
-        .env("NO_COLOR", "1")
-        .env("UV_NO_PROGRESS", "1");
-    if set("UV_CONFIG_FILE").is_none() {
-        program = program.env("UV_NO_CONFIG", "1");
-    }
+/// The settings `uv` may see, from this process's environment.
+pub fn uv_settings() -> BTreeMap<String, String> {
+    let mut settings: BTreeMap<String, String> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, value)| uv_may_see(name) && !value.is_empty())
+        .collect();
     let index = ["UV_DEFAULT_INDEX", "UV_INDEX_URL"];
-    for (theirs, ours) in COURTESY.iter().rev() {
+    for (theirs, ours) in COURTESY {
         let taken = if index.contains(ours) {
-            index.iter().any(|name| set(name).is_some())
+            index.iter().any(|name| settings.contains_key(*name))
         } else {
-            set(ours).is_some()
+            settings.contains_key(*ours)
         };
-        if let (Some(value), false) = (set(theirs), taken) {
-            program = program.env(ours, value);
+        if let (Ok(value), false) = (env::var(theirs), taken)
+            && !value.is_empty()
+        {
+            settings.insert((*ours).to_owned(), value);
         }
     }
-    program
+    if !settings.contains_key("UV_CONFIG_FILE") {
+        settings.insert("UV_NO_CONFIG".to_owned(), "1".to_owned());
+    }
+    for (name, value) in [
+        ("LANG", "C.UTF-8"),
+        ("NO_COLOR", "1"),
+        ("UV_NO_PROGRESS", "1"),
+    ] {
+        settings.insert(name.to_owned(), value.to_owned());
+    }
+    settings
+}
+
+/// A run of the `uv` at `path` with the settings it may see; the arguments are the caller's.
+pub fn uv(path: &Path) -> Program {
+    uv_settings()
+        .into_iter()
+        .fold(Program::new(path), |program, (name, value)| {
+            program.env(name, value)
+        })
 }
 
 /// Finds `uv`: `LUTHIER_UV`, on `PATH`, beside this program, in `~/.local/bin` and `~/.cargo/bin`,

@@ -22,7 +22,6 @@ use luthier_ports::{ImageInfo, Images, LogSink, ResolvedImage};
 use luthier_types::{Digest, Result, layout::CacheLayout};
 
 pub use doctor::{Probe, probe};
-pub use rootfs::BUILD_DIR;
 
 use catalogue::Entry;
 

@@ -3,13 +3,7 @@
 //! Its digest is that of the recipe, not of the bytes: what Debian's security archive holds on the
 //! day it is made goes in. Made once, it stays.
 
-use std::{
-    fs::Permissions,
-    io,
-    os::unix::fs::{PermissionsExt as _, symlink},
-    path::Path,
-    time::Duration,
-};
+use std::{fs::Permissions, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use luthier_host::{FileLock, Program, Staged, find_program};
 use luthier_ports::LogSink;
@@ -36,7 +30,7 @@ const PACKAGES: &[&str] = &[
     "zlib1g",
 ];
 /// Goes up when [`finish`] changes what it makes.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 /// What is left out, as patterns of dpkg.
 const LEFT_OUT: &[&str] = &[
     "path-exclude=/usr/share/doc/*",
@@ -45,9 +39,6 @@ const LEFT_OUT: &[&str] = &[
     "path-exclude=/usr/share/info/*",
     "path-exclude=/usr/share/locale/*",
 ];
-/// A directory that build containers mount their name service settings and certificates at; the
-/// file system's `/etc/resolv.conf` is a link into it, which leads nowhere in other containers.
-pub const BUILD_DIR: &str = "/opt/luthier/build";
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// The digest of the recipe.
@@ -169,7 +160,8 @@ fn finish(tree: &Path) -> io::Result<()> {
         container::PACKAGE,
         container::CONFIG_DIR,
         container::SOCKET_DIR,
-        BUILD_DIR,
+        "/opt/luthier/build",
+        "/opt/luthier/work",
         "/proc",
         "/sys",
         "/dev",
@@ -193,10 +185,8 @@ fn finish(tree: &Path) -> io::Result<()> {
         tree.join("etc/hosts"),
         "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
     )?;
-    symlink(
-        format!("{BUILD_DIR}/resolv.conf"),
-        tree.join("etc/resolv.conf"),
-    )?;
+    // A container that shares the host's network has the host's mounted over it.
+    fs_err::write(tree.join("etc/resolv.conf"), "")?;
     for gone in [
         "var/cache/apt",
         "var/lib/apt/lists",

@@ -1,9 +1,11 @@
 //! What a failed run of `uv` means.
 
+use std::collections::BTreeSet;
+
 use luthier_host::Outcome;
 use luthier_types::{Code, Error};
 
-use crate::requirements::pin_name;
+use crate::requirements::{normalise, pin_name};
 
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub(crate) enum Kind {
     Unreachable,
     /// A distribution has no wheel for the image; it would have to be built.
     NeedsBuild,
+    /// A distribution was built and that failed.
+    BuildFailed,
     /// A downloaded file is not the one that was locked.
     HashMismatch,
     /// Anything else: the requirements cannot be met.
@@ -45,6 +49,23 @@ const NEEDS_BUILD: &[&str] = &[
     "`--no-build`",
 ];
 
+const BUILD_FAILED: &[&str] = &["failed to build", "build backend", "build_wheel"];
+
+/// The packages that a failed run says it would have to build, normalised.
+pub(crate) fn needs_build(outcome: &Outcome) -> BTreeSet<String> {
+    outcome
+        .output
+        .split("Wheels are required for `")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('`')?.0))
+        .filter(|name| {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
+        })
+        .map(normalise)
+        .collect()
+}
+
 /// Tells the kind from what `uv` wrote.
 pub(crate) fn classify(outcome: &Outcome) -> Kind {
     let text = outcome.output.to_ascii_lowercase();
@@ -55,6 +76,8 @@ pub(crate) fn classify(outcome: &Outcome) -> Kind {
         Kind::HashMismatch
     } else if any(NEEDS_BUILD) {
         Kind::NeedsBuild
+    } else if any(BUILD_FAILED) {
+        Kind::BuildFailed
     } else {
         Kind::Unsatisfiable
     }
@@ -97,6 +120,14 @@ pub(crate) fn error(outcome: &Outcome, doing: &str, asked: &Asked<'_>) -> Error 
             format!("a requirement has no ready-made wheel for this image, found while {doing}"),
         )
         .hint("Pin a version that has a wheel, in requirements.txt; the output names the package."),
+        Kind::BuildFailed => Error::new(
+            Code::RequirementsError,
+            format!("a requirement could not be built from its source, found while {doing}"),
+        )
+        .hint(
+            "Pin a version that has a ready-made wheel, in requirements.txt. Only packages without \
+             compiled parts can be built here: the image has no compiler.",
+        ),
         Kind::Unsatisfiable => Error::new(
             Code::RequirementsError,
             format!(

@@ -13,6 +13,7 @@ use luthier_types::{Error, Result, layout::container};
 use crate::{
     UvEnvs, bytecode,
     failure::{self, Asked},
+    source,
 };
 
 /// Files that `uv` puts into an environment and a container has no use for.
@@ -101,6 +102,7 @@ async fn install(
         .args(["--link-mode", "hardlink", "--python"])
         .arg(staged.path().join("bin/python"))
         .arg("lock.txt")
+        .args(source::find_links(envs, &lock.text))
         .cwd(scratch)
         .limit(envs.options.build_limit);
     let cached = sync.clone().arg("--offline").run(&LogSink::none()).await?;

@@ -11,8 +11,8 @@
 //! when the text or the image does.
 //!
 //! **Where things lie**, below the layout's root: `envs/` environments, `requirements/` resolved
-//! locks by the digest of what was asked, `bytecode/` compiled modules by the digest of their
-//! source, `uv/` the installer's own cache. Environments share files with the last two by hard
+//! locks by the digest of what was asked, `wheels/` wheels built from source by their own digest,
+//! `bytecode/` compiled modules by the digest of their source, `uv/` the installer's own cache. Environments share files with the last two by hard
 //! links.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,9 @@ mod install;
 mod lockfile;
 mod requirements;
 mod resolve;
+mod source;
+
+pub use source::LABEL as BUILD_LABEL;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,5 +1,7 @@
 //! Lock files: pinned requirements with hashes.
 
+use luthier_types::Digest;
+
 use crate::requirements::{normalise, pin_name};
 
 /// A rule an image's lock file carries in its first lines: `# keep numpy<2 for pyarrow==14.0.1`
@@ -46,6 +48,30 @@ pub(crate) fn pins(lock: &str) -> Vec<(String, String)> {
                 .unwrap_or(pin.len());
             (normalise(&pin[..length]), pin[length..].to_owned())
         })
+        .collect()
+}
+
+/// Lets the pin of `name` also be met by the file with this SHA-256.
+pub(crate) fn with_hash(lock: &str, name: &str, digest: &Digest) -> String {
+    let mut text = String::new();
+    let mut inside = false;
+    for line in lock.lines() {
+        if !line.starts_with(' ') {
+            inside = pin_name(line) == name;
+        }
+        text.push_str(line);
+        if inside && !line.ends_with('\\') {
+            text.push_str(&format!(" \\\n    --hash=sha256:{digest}"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The digests in a lock.
+pub(crate) fn hashes(lock: &str) -> Vec<Digest> {
+    lock.split_whitespace()
+        .filter_map(|word| word.strip_prefix("--hash=sha256:")?.parse().ok())
         .collect()
 }
 
@@ -110,6 +136,22 @@ mod tests {
         assert_eq!(keeps[0].constraint, "numpy<2");
         assert!(holds(&keeps[0], &["numpy".to_owned()].into()));
         assert!(!holds(&keeps[0], &["pyarrow".to_owned()].into()));
+    }
+
+    #[test]
+    fn a_hash_is_added_to_its_pin_only() {
+        let digest = Digest::of("wheel");
+        let text = with_hash(&canonical(LOCK), "flask", &digest);
+        assert_eq!(pins(&text), pins(LOCK));
+        assert_eq!(hashes(&text), std::slice::from_ref(&digest));
+        let after: Vec<&str> = text.lines().skip(2).take(2).collect();
+        assert_eq!(
+            after,
+            [
+                "    --hash=sha256:bb \\".to_owned(),
+                format!("    --hash=sha256:{digest}")
+            ]
+        );
     }
 
     #[test]

@@ -132,8 +132,8 @@ fn name(line: &str) -> Option<&str> {
     }
 }
 
-/// Checks the part of a requirement after its name: an address, if there is one, is a wheel's or
-/// an archive's by `https`, without credentials; no options but hashes.
+/// Checks the part of a requirement after its name: an address, if there is one, is a wheel's by
+/// `https`, without credentials; no options but hashes.
 fn check_address(rest: &str) -> std::result::Result<(), (String, &'static str)> {
     if let Some(option) = rest
         .split_whitespace()
@@ -163,6 +163,13 @@ fn check_address(rest: &str) -> std::result::Result<(), (String, &'static str)> 
             "its address holds credentials".to_owned(),
             "Credentials belong in the server's settings (UV_INDEX_<NAME>_PASSWORD), not in a \
              package.",
+        ));
+    }
+    let path = place.split(['?', '#', ' ', ';']).next().unwrap_or_default();
+    if !path.ends_with(".whl") {
+        return Err((
+            "its address is not that of a wheel".to_owned(),
+            "Name a version from the package index, or a wheel (`….whl`) by its https address.",
         ));
     }
     Ok(())

@@ -6,9 +6,10 @@ use luthier_types::{Digest, EnvId, Error, Result};
 
 use crate::{
     UvEnvs,
-    failure::{self, Asked},
+    failure::{self, Asked, Kind},
     lockfile, platform,
     requirements::{Requirements, pin_name},
+    source::Builder,
 };
 
 /// Goes up when the same question would be answered differently.
@@ -99,42 +100,59 @@ async fn resolve(
     ));
     let ended = envs
         .uv()?
-        .args(["pip", "compile", "requirements.txt", "image.txt"])
-        .args([
-            "--constraint",
-            "constraints.txt",
-            "--output-file",
-            "lock.txt",
-        ])
-        .args([
-            "--no-build",
-            "--generate-hashes",
-            "--no-header",
-            "--no-annotate",
-            "--quiet",
-        ])
+        .args(COMPILE)
+        .arg("--no-build")
         .arg("--python")
         .arg(envs.interpreter(image))
         .cwd(scratch)
         .limit(envs.options.lock_limit)
         .run(log)
         .await?;
-    if !ended.success() {
-        let asked = Asked {
-            package: requirements.names.iter().map(String::as_str).collect(),
-            image: kept,
-            keeps: keeps
-                .iter()
-                .map(|k| (k.constraint.as_str(), k.library.as_str()))
-                .collect(),
-            uri: &image.info.uri,
-        };
-        return Err(failure::error(&ended, "resolving the requirements", &asked));
+    let asked = Asked {
+        package: requirements.names.iter().map(String::as_str).collect(),
+        image: kept,
+        keeps: keeps
+            .iter()
+            .map(|k| (k.constraint.as_str(), k.library.as_str()))
+            .collect(),
+        uri: &image.info.uri,
+    };
+    if ended.success() {
+        let text = fs_err::read_to_string(scratch.join("lock.txt"))
+            .map_err(|e| Error::internal("reading the lock", e))?;
+        return Ok(lockfile::canonical(&text));
     }
-    let text = fs_err::read_to_string(scratch.join("lock.txt"))
-        .map_err(|e| Error::internal("reading the lock", e))?;
-    Ok(lockfile::canonical(&text))
+    let doing = "resolving the requirements";
+    let names = failure::needs_build(&ended);
+    match &envs.options.runtime {
+        Some(runtime) if failure::classify(&ended) == Kind::NeedsBuild && !names.is_empty() => {
+            let builder = Builder {
+                envs,
+                image,
+                runtime,
+            };
+            builder.lock(scratch, names, &asked, log).await
+        }
+        _ => Err(failure::error(&ended, doing, &asked)),
+    }
 }
+
+/// The arguments of `uv` that resolve the files written by [`resolve`]; what may be built and for
+/// which interpreter is the caller's.
+pub(crate) const COMPILE: [&str; 12] = [
+    "pip",
+    "compile",
+    "requirements.txt",
+    "image.txt",
+    "--constraint",
+    "constraints.txt",
+    "--output-file",
+    "lock.txt",
+    "--generate-hashes",
+    "--no-header",
+    "--no-annotate",
+    "--quiet",
+];
 
 /// Writes a record whole or not at all.
 fn write(envs: &UvEnvs, record: &std::path::Path, text: &str) -> Result<()> {

@@ -81,6 +81,12 @@ fn the_hint_names_the_pins_and_who_made_them() {
 }
 
 #[test]
+fn the_packages_to_build_are_read() {
+    assert_eq!(needs_build(&outcome(SDIST)), ["docopt".to_owned()].into());
+    assert!(needs_build(&outcome("Wheels are required for `$(x)` because")).is_empty());
+}
+
+#[test]
 fn the_hint_names_the_library_a_constraint_is_kept_for() {
     let asked = Asked {
         package: vec!["numpy"],

@@ -64,6 +64,7 @@ fn what_would_reach_the_servers_files_secrets_or_code_is_refused() {
         "git+https://example.org/x.git",
         "x @ git+https://example.org/x.git",
         "x @ file:///etc/x.whl",
+        "x @ https://example.org/x-1.tar.gz#.whl",
         "x @ ./x.whl",
         "x @ /etc/x.whl",
         "x[a] @ file:///etc/x.whl",
