@@ -373,7 +373,10 @@ async fn hooks_answer_json_and_their_names_cannot_leave_the_path() {
         .await
         .unwrap();
     assert_eq!(answer, serde_json::json!({"hook": "lime"}));
-    for (name, sent) in [("Tree Shap", "Tree%20Shap"), ("../predict", "%2E%2E%2Fpredict")] {
+    for (name, sent) in [
+        ("Tree Shap", "Tree%20Shap"),
+        ("../predict", "%2E%2E%2Fpredict"),
+    ] {
         let answer = gateway
             .custom_explain(model, name, &rows(&[1.0]), soon())
             .await

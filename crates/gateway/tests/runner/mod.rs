@@ -116,7 +116,11 @@ impl Runner {
     /// Kills it and starts it anew on the same path.
     pub(crate) async fn restart(&self) {
         self.kill();
-        let _ = (&mut *self.task.lock().unwrap()).await;
+        let ended = {
+            let mut task = self.task.lock().unwrap();
+            std::mem::replace(&mut *task, tokio::spawn(async {}))
+        };
+        let _ = ended.await;
         *self.task.lock().unwrap() = listen(self.socket(), self.shared.clone());
     }
 }

@@ -30,7 +30,10 @@ fn the_suggested_memory_is_above_the_limit_in_whole_steps_and_never_above_the_la
     for limit in [150, 256, 512, 700, 16000] {
         let hint = more_memory(Mebibytes(limit), None);
         let next: u32 = hint.split(' ').find_map(|w| w.parse().ok()).unwrap();
-        assert!(next > limit && next <= 16384 && next % 64 == 0, "{hint}");
+        assert!(
+            next > limit && next <= 16384 && next.is_multiple_of(64),
+            "{hint}"
+        );
     }
     let largest = *Resources::MEMORY_RANGE.end();
     assert!(more_memory(Mebibytes(largest), None).contains("smaller"));
