@@ -3,12 +3,23 @@
 
 #![forbid(unsafe_code)]
 
+pub mod artifacts;
+pub mod deploy;
+pub mod deployments;
+pub mod explain;
+pub mod job_view;
 pub mod lookup;
+pub mod predict;
+mod references;
+mod serving;
 mod settings;
+pub mod status;
 mod token;
 
 use std::sync::Arc;
 
+use luthier_gateway::Gateway;
+use luthier_jobs::{JobKind, Queue};
 use luthier_ports::{BlobStore, ContainerRuntime, EnvBuilder, Images};
 use luthier_store::Store;
 use luthier_types::{Digest, OrgId, UserId, layout::CacheLayout};
@@ -30,6 +41,10 @@ pub struct Deps {
     pub envs: Arc<dyn EnvBuilder>,
     /// Read only here: statuses and logs. Only controllers start or stop containers.
     pub runtime_logs: Arc<dyn ContainerRuntime>,
+    /// The job queue.
+    pub queue: Queue,
+    /// The replicas that serve.
+    pub gateway: Arc<Gateway>,
     /// Told after every change of a deployment's intent.
     pub wake_deployments: Arc<Notify>,
     /// Where layers lie.
@@ -43,6 +58,19 @@ pub struct Deps {
 /// The use cases.
 pub struct App {
     deps: Deps,
+    serving: serving::Cache,
+    references: references::Cache,
+    /// Held while a package layer is made sure of and recorded as used, and while an unused one is
+    /// removed.
+    layers: tokio::sync::Mutex<()>,
+}
+
+/// Every kind of job, for the worker.
+pub fn job_kinds(app: &Arc<App>) -> Vec<Arc<dyn JobKind>> {
+    vec![
+        Arc::new(deploy::DeployJob::new(Arc::clone(app))),
+        Arc::new(deployments::ApplyJob::new(Arc::clone(app))),
+    ]
 }
 
 impl App {
@@ -54,7 +82,12 @@ impl App {
 
     /// The use cases over `deps`.
     pub fn new(deps: Deps) -> Arc<Self> {
-        Arc::new(Self { deps })
+        Arc::new(Self {
+            deps,
+            serving: serving::Cache::default(),
+            references: references::Cache::default(),
+            layers: tokio::sync::Mutex::default(),
+        })
     }
 
     /// What the use cases work with.

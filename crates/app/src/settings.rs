@@ -28,6 +28,8 @@ pub struct Settings {
     pub max_upload_bytes: u64,
     /// Largest file put together from parts, in bytes.
     pub max_file_bytes: u64,
+    /// Most bytes a package may unpack to.
+    pub max_package_bytes: u64,
     /// How long a replica may take to load its model.
     pub load_timeout: Duration,
     /// How long a deployment may take to settle.
@@ -52,6 +54,7 @@ impl Settings {
             // The client sends up to 100 MiB in one request.
             max_upload_bytes: 128 * MIB,
             max_file_bytes: 2048 * MIB,
+            max_package_bytes: 10 * 1024 * MIB,
             load_timeout: Duration::from_secs(120),
             deploy_timeout: Duration::from_secs(600),
             predict_timeout: Duration::from_secs(60),

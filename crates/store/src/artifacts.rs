@@ -1,50 +1,17 @@
-//! What deploying, predicting and explaining read and write besides deployments: a model with its
-//! project, the archive it was deployed from, the layers that revisions use, and rows to compare
-//! with.
+//! What deploying, predicting and explaining read and write besides models and deployments: the
+//! archive a model was deployed from, the layers that revisions use, and rows to compare with.
 
 use jiff::Timestamp;
 use luthier_types::{
-    ArtifactStatus, DatasetId, Digest, FileId, InputType, ModelId, ModelSchema, ModelSpec,
-    ProjectId, Result, RevisionId, Task,
+    ArtifactStatus, DatasetId, Digest, FileId, JobId, ModelId, Result, RevisionId,
 };
 use serde_json::{Map, Value};
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row as _, SqliteConnection};
 
 use crate::{
     failed,
-    values::{from_json, from_word, to_json, to_micros, to_word},
+    values::{from_json, from_word, to_micros},
 };
-
-/// A model version and where it belongs.
-#[derive(Clone, Debug)]
-pub struct ModelCard {
-    /// Its id.
-    pub id: ModelId,
-    /// Its name.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Its project.
-    pub project_id: ProjectId,
-    /// Name of its project.
-    pub project_name: String,
-    /// What its inputs are.
-    pub input_type: InputType,
-    /// What it predicts.
-    pub task: Task,
-    /// Its columns.
-    pub schema: ModelSchema,
-    /// The part each column plays.
-    pub spec: ModelSpec,
-    /// The column that names events.
-    pub event_id_col: Option<String>,
-    /// What it says about explanations, as the client sent it.
-    pub xai_params: Option<Value>,
-    /// What it has by way of an artifact.
-    pub artifact_status: ArtifactStatus,
-    /// Files of the artifact, as clients are shown them.
-    pub artifact_files: Value,
-}
 
 /// An uploaded file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,22 +44,6 @@ pub struct Table {
     pub name: String,
     /// Its rows, as Parquet.
     pub digest: Digest,
-}
-
-/// A model version with its project.
-///
-/// # Errors
-/// `Internal`.
-pub async fn card(db: &mut SqliteConnection, id: ModelId) -> Result<Option<ModelCard>> {
-    let row = sqlx::query(
-        "SELECT models.*, projects.name AS project_name FROM models
-         JOIN projects ON projects.id = models.project_id WHERE models.id = ?",
-    )
-    .bind(id.to_string())
-    .fetch_optional(db)
-    .await
-    .map_err(failed("reading a model"))?;
-    row.as_ref().map(read_card).transpose()
 }
 
 /// An uploaded file.
@@ -147,7 +98,7 @@ pub async fn set(
     model: ModelId,
     artifact: Option<&Artifact>,
     status: ArtifactStatus,
-    files: &Value,
+    files: &[Value],
     at: Timestamp,
 ) -> Result<()> {
     sqlx::query("DELETE FROM artifacts WHERE model_id = ?")
@@ -167,17 +118,7 @@ pub async fn set(
         .await
         .map_err(failed("storing an artifact"))?;
     }
-    sqlx::query(
-        "UPDATE models SET artifact_status = ?, artifact_files = ?, updated_at = ? WHERE id = ?",
-    )
-    .bind(to_word(&status)?)
-    .bind(to_json(files)?)
-    .bind(to_micros(at))
-    .bind(model.to_string())
-    .execute(db)
-    .await
-    .map_err(failed("changing a model's artifact"))?;
-    Ok(())
+    crate::models::set_artifact(db, model, status, files, at).await
 }
 
 /// Removes a revision that no deployment wants or serves.
@@ -196,16 +137,27 @@ pub async fn delete_unused_revision(db: &mut SqliteConnection, id: RevisionId) -
     Ok(())
 }
 
-/// Whether a revision is made of this package.
+/// Whether a revision is made of this package, or an unfinished job other than `except` has
+/// unpacked it to make one.
 ///
 /// # Errors
 /// `Internal`.
-pub async fn package_in_use(db: &mut SqliteConnection, package: &Digest) -> Result<bool> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM revisions WHERE package = ?)")
-        .bind(package.as_str())
-        .fetch_one(db)
-        .await
-        .map_err(failed("looking for a package's revisions"))
+pub async fn package_in_use(
+    db: &mut SqliteConnection,
+    package: &Digest,
+    except: JobId,
+) -> Result<bool> {
+    sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM revisions WHERE package = ?1) OR EXISTS (
+             SELECT 1 FROM job_steps JOIN jobs ON jobs.id = job_steps.job_id
+             WHERE jobs.status IN ('PENDING', 'STARTED', 'RETRY') AND jobs.id <> ?2
+                 AND job_steps.name = 'unpack' AND instr(job_steps.result, ?1) > 0)",
+    )
+    .bind(package.as_str())
+    .bind(except.to_string())
+    .fetch_one(db)
+    .await
+    .map_err(failed("looking for a package's revisions"))
 }
 
 /// CPU (millicpu) and memory (MiB) that the active deployments of other models reserve.
@@ -295,25 +247,4 @@ pub async fn event_by_number(
 
 fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
-}
-
-fn read_card(row: &SqliteRow) -> Result<ModelCard> {
-    Ok(ModelCard {
-        id: from_word(row.get("id"))?,
-        name: row.get("name"),
-        version: row.get("version"),
-        project_id: from_word(row.get("project_id"))?,
-        project_name: row.get("project_name"),
-        input_type: from_word(row.get("input_type"))?,
-        task: from_word(row.get("task"))?,
-        schema: from_json(row.get("schema"))?,
-        spec: from_json(row.get("spec"))?,
-        event_id_col: row.get("event_id_col"),
-        xai_params: row
-            .get::<Option<&str>, _>("xai_params")
-            .map(from_json)
-            .transpose()?,
-        artifact_status: from_word(row.get("artifact_status"))?,
-        artifact_files: from_json(row.get("artifact_files"))?,
-    })
 }

@@ -1,0 +1,356 @@
+//! Adding and updating a model's artifact: the request. What follows is the [`job`].
+
+mod await_ready;
+mod before;
+mod job;
+mod layers;
+mod publish;
+
+use luthier_jobs::NewJob;
+use luthier_store::{
+    artifacts::{self, Artifact},
+    deployments,
+    models::{self, Model},
+};
+use luthier_types::{
+    ArtifactStatus, ArtifactType, Code, DeploymentParams, DeploymentType, Error, FileId, ModelId,
+    Resources, Result,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::SqliteConnection;
+
+use crate::{App, job_view::JobCompact, lookup::not_found};
+
+pub(crate) use await_ready::settled;
+pub(crate) use before::Intent;
+pub use job::DeployJob;
+pub(crate) use job::unknown_step;
+
+/// The kind of the job that deploys an artifact.
+pub const DEPLOY: &str = "deploy_artifact";
+/// Its name, as the platform calls it.
+pub const DEPLOY_NAME: &str = "Deploy artifact model - manual";
+/// The image of packages that name none.
+pub const DEFAULT_IMAGE: &str = "md-base/python/python-311:1.0.0";
+
+/// The body of a deploy request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct DeployRequest {
+    /// The uploaded archive.
+    pub file_id: FileId,
+    /// What the user set.
+    #[serde(default)]
+    pub deployment_params: Option<Value>,
+}
+
+/// Whether a first artifact is added or the one there is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The model has none yet.
+    Add,
+    /// The model has one.
+    Update,
+}
+
+/// What the deploy job is told.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DeployPayload {
+    pub(crate) model_id: ModelId,
+    pub(crate) file_id: FileId,
+    pub(crate) archive: Artifact,
+    pub(crate) mode: Mode,
+    pub(crate) params: DeploymentParams,
+}
+
+impl App {
+    /// Deploys an uploaded archive as the artifact of a model. `repeated` says that the client
+    /// sends the request again because it saw no answer; while the first one's job is not
+    /// finished, it is answered with that job.
+    ///
+    /// # Errors
+    /// `NotFound` for the model or the file, `BadRequest` for parameters, `UnknownImage`,
+    /// `CapacityExceeded` with the figures.
+    pub async fn deploy_artifact(
+        &self,
+        model: ModelId,
+        request: DeployRequest,
+        mode: Mode,
+        repeated: bool,
+    ) -> Result<JobCompact> {
+        let params = parse_params(request.deployment_params)?;
+        let mut db = self.deps.store.write().await?;
+        let card = models::get(&mut db, model)
+            .await?
+            .ok_or_else(|| not_found("Model"))?;
+        let open = self.deps.queue.open(&mut db, &model.to_string()).await?;
+        let same = open.iter().find(|job| {
+            let payload = serde_json::from_value::<DeployPayload>(job.payload.clone());
+            job.kind == DEPLOY && payload.is_ok_and(|p| p.file_id == request.file_id)
+        });
+        if repeated && let Some(job) = same {
+            return Ok(JobCompact::of(job));
+        }
+        if mode == Mode::Add
+            && let Some(job) = open.iter().find(|job| job.kind == DEPLOY)
+        {
+            return Err(Error::new(
+                Code::BadRequest,
+                format!(
+                    "an artifact is being deployed to this model by the job {}",
+                    job.id
+                ),
+            )
+            .hint("Wait for that job; then use update_model_artifact to replace the artifact."));
+        }
+        check_mode(&card, mode)?;
+        let archive = archive(&mut db, request.file_id).await?;
+        let intent = Intent::of(&mut db, model).await?;
+        let wanted = Wanted::new(&params, intent.as_ref())?;
+        let current = match intent.and_then(|i| i.wanted_revision) {
+            Some(id) => deployments::revision(&mut db, id).await?,
+            None => None,
+        };
+        self.check_image(&image(
+            &params,
+            current.as_ref().map(|r| r.image_uri.as_str()),
+        ))?;
+        if wanted.active {
+            self.check_capacity(&mut db, model, wanted.replicas, wanted.resources)
+                .await?;
+        }
+        let payload = DeployPayload {
+            model_id: model,
+            file_id: request.file_id,
+            archive,
+            mode,
+            params,
+        };
+        let id = self
+            .deps
+            .queue
+            .enqueue(
+                &mut db,
+                NewJob {
+                    kind: DEPLOY,
+                    name: DEPLOY_NAME.to_owned(),
+                    payload: serde_json::to_value(payload)
+                        .map_err(|e| Error::internal("writing a job", e))?,
+                    info: model_info(&card),
+                    exclusive_key: Some(model.to_string()),
+                },
+            )
+            .await?;
+        db.commit()
+            .await
+            .map_err(luthier_store::failed("enqueueing a deployment"))?;
+        self.deps.queue.wake();
+        tracing::info!(job = %id, %model, ?mode, "an artifact will be deployed");
+        Ok(JobCompact::new(id, DEPLOY_NAME))
+    }
+
+    /// Refuses an image that is not in the catalogue, naming those that are, the closest first.
+    fn check_image(&self, uri: &str) -> Result<()> {
+        let mut known: Vec<String> = self.deps.images.list().into_iter().map(|i| i.uri).collect();
+        if known.iter().any(|k| k == uri) {
+            return Ok(());
+        }
+        known.sort_by_key(|k| distance(k, uri));
+        let hint = match known.first() {
+            Some(closest) => format!(
+                "Did you mean `{closest}`? The images are: {}.",
+                known.join(", ")
+            ),
+            None => "The catalogue is empty.".to_owned(),
+        };
+        Err(Error::new(Code::UnknownImage, format!("there is no image `{uri}`")).hint(hint))
+    }
+
+    /// Refuses a reservation that, with those of the other active deployments, is more than the
+    /// machine has.
+    pub(crate) async fn check_capacity(
+        &self,
+        db: &mut SqliteConnection,
+        model: ModelId,
+        replicas: u32,
+        each: Resources,
+    ) -> Result<()> {
+        let machine = self.deps.settings.machine;
+        let (cpu, memory) = artifacts::reserved(db, model).await?;
+        let asked_cpu = u64::from(replicas) * u64::from(each.cpu.0);
+        let asked_memory = u64::from(replicas) * u64::from(each.memory.0);
+        let mut over = vec![];
+        for (what, asked, reserved, all, unit) in [
+            ("CPU", asked_cpu, cpu, machine.cpu.0, "millicpu"),
+            ("memory", asked_memory, memory, machine.memory.0, "MiB"),
+        ] {
+            let free = u64::from(all).saturating_sub(reserved);
+            if asked > free {
+                over.push(format!(
+                    "{asked} {unit} of {what} ({replicas} × {}), where {free} of {all} are free \
+                     ({reserved} reserved by other models)",
+                    asked / u64::from(replicas.max(1))
+                ));
+            }
+        }
+        if over.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::CapacityExceeded,
+            format!("the deployment asks for {}", over.join(", and for ")),
+        )
+        .hint("Ask for fewer replicas or less for each, or deactivate another deployment."))
+    }
+}
+
+/// The figures a deployment is to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) artifact_type: ArtifactType,
+    pub(crate) deployment_type: DeploymentType,
+    pub(crate) active: bool,
+    pub(crate) replicas: u32,
+    pub(crate) resources: Resources,
+}
+
+impl Wanted {
+    /// What `params` make of what there is: absent figures stay, or take their defaults.
+    pub(crate) fn new(params: &DeploymentParams, current: Option<&Intent>) -> Result<Self> {
+        params.check()?;
+        if params.artifact_type == Some(ArtifactType::Surrogate) {
+            return Err(Error::new(
+                Code::BadRequest,
+                "artifact_type is SURROGATE, and an uploaded package is none",
+            )
+            .hint("Leave artifact_type out, or set it to PYTHON_PACKAGE."));
+        }
+        let deployment_type = params
+            .deployment_type
+            .or(current.map(|c| c.deployment_type))
+            .unwrap_or(DeploymentType::BaseContainer);
+        let defaults = current.map_or_else(Resources::default, |c| c.resources());
+        Ok(Self {
+            artifact_type: ArtifactType::PythonPackage,
+            deployment_type,
+            active: deployment_type == DeploymentType::BaseContainer,
+            replicas: params.replicas.or(current.map(|c| c.replicas)).unwrap_or(1),
+            resources: Resources {
+                cpu: params.cpu.unwrap_or(defaults.cpu),
+                memory: params.memory.unwrap_or(defaults.memory),
+            },
+        })
+    }
+}
+
+/// The image to use: the one asked for, else the one in use, else the default.
+pub(crate) fn image(params: &DeploymentParams, current: Option<&str>) -> String {
+    params
+        .image_uri
+        .as_deref()
+        .or(current)
+        .unwrap_or(DEFAULT_IMAGE)
+        .to_owned()
+}
+
+/// What clients are shown beside the state of a job about a model.
+pub(crate) fn model_info(card: &Model) -> Value {
+    serde_json::json!({
+        "resource_type": "MODEL",
+        "resource_name": card.name,
+        "project_name": card.project_name,
+        "resource": { "id": card.id, "name": card.name },
+        "project": { "id": card.project_id, "name": card.project_name },
+        "model": { "id": card.id, "name": card.name, "version": card.version },
+    })
+}
+
+fn check_mode(card: &Model, mode: Mode) -> Result<()> {
+    let name = format!("{}/{}", card.project_name, card.name);
+    match (mode, card.artifact_status) {
+        (Mode::Add, ArtifactStatus::NoModel)
+        | (Mode::Update, ArtifactStatus::Surrogate | ArtifactStatus::UserUploaded) => Ok(()),
+        (Mode::Add, ArtifactStatus::Surrogate | ArtifactStatus::UserUploaded) => Err(Error::new(
+            Code::BadRequest,
+            format!(
+                "Model {name} already has an artifact. Please use update_model_artifact or \
+                     update_model_surrogate"
+            ),
+        )
+        .hint("Call `update_artifact` instead of `add_artifact`.")),
+        (Mode::Update, ArtifactStatus::NoModel) => Err(Error::new(
+            Code::BadRequest,
+            format!("Model {name} has no artifact to update"),
+        )
+        .hint("Call `add_artifact` instead of `update_artifact`.")),
+    }
+}
+
+async fn archive(db: &mut SqliteConnection, id: FileId) -> Result<Artifact> {
+    let file = artifacts::file(db, id)
+        .await?
+        .ok_or_else(|| not_found("File"))?;
+    match file.digest {
+        Some(digest) if file.status == "SUCCESSFUL" => Ok(Artifact {
+            digest,
+            size: file.size,
+        }),
+        _ => Err(Error::new(
+            Code::BadRequest,
+            format!(
+                "the file {} is not fully uploaded ({})",
+                file.filename, file.status
+            ),
+        )
+        .hint("Upload the archive again and deploy the new file.")),
+    }
+}
+
+/// Reads the parameters, refusing names and values it does not know.
+fn parse_params(value: Option<Value>) -> Result<DeploymentParams> {
+    const KNOWN: [&str; 6] = [
+        "artifact_type",
+        "deployment_type",
+        "image_uri",
+        "replicas",
+        "cpu",
+        "memory",
+    ];
+    let value = match value {
+        None | Some(Value::Null) => return Ok(DeploymentParams::default()),
+        Some(value) => value,
+    };
+    let bad = |cause: String| {
+        Error::new(Code::BadRequest, cause).hint(format!(
+            "deployment_params is an object with any of {}; cpu is in whole millicpu, memory in \
+             whole MiB.",
+            KNOWN.join(", ")
+        ))
+    };
+    if let Value::Object(fields) = &value
+        && let Some(unknown) = fields.keys().find(|k| !KNOWN.contains(&k.as_str()))
+    {
+        return Err(bad(format!("deployment_params has no field `{unknown}`")));
+    }
+    serde_json::from_value(value).map_err(|e| bad(format!("deployment_params does not fit: {e}")))
+}
+
+/// How many edits turn one text into the other.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let change = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests;

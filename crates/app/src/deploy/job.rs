@@ -1,0 +1,203 @@
+//! The job that makes an uploaded archive a serving revision.
+//!
+//! `unpack` (the package layer, and what stood before) → `inspect` → `lock` → `build` (the
+//! environment) → `publish` (the wanted revision) → `await_ready`. The controller does the rest;
+//! this job starts nothing. Nothing else changes a model's deployment meanwhile, because every job
+//! that does has the model's id as its exclusive key.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use luthier_jobs::{JobKind, Logger, StepContext};
+use luthier_ports::{Lock, LockRequest, LogSink, ResolvedImage};
+use luthier_store::{artifacts, deployments, failed};
+use luthier_types::{Digest, Error, Result, RevisionId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::{DEPLOY, DeployPayload, before::Before, image, layers::Stage};
+use crate::{App, lookup::not_found, predict::heavy};
+
+/// Runs deploy jobs.
+pub struct DeployJob(Arc<App>);
+
+/// What `unpack` records.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Unpacked {
+    pub(crate) package: Digest,
+    pub(crate) before: Before,
+}
+
+/// What `inspect` records.
+#[derive(Debug, Serialize, Deserialize)]
+struct Inspected {
+    requirements: Option<String>,
+}
+
+/// What `lock` records.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Locked {
+    pub(crate) image: ResolvedImage,
+    pub(crate) lock: Lock,
+}
+
+// === impl DeployJob ===
+
+impl DeployJob {
+    /// The kind, over the use cases.
+    pub fn new(app: Arc<App>) -> Self {
+        Self(app)
+    }
+
+    async fn unpack(&self, ctx: &StepContext) -> Result<Unpacked> {
+        let payload: DeployPayload = ctx.payload()?;
+        let mut db = self.0.deps.store.read().await?;
+        let before = Before::read(&mut db, payload.model_id)
+            .await?
+            .ok_or_else(|| not_found("Model"))?;
+        drop(db);
+        let package = self
+            .0
+            .unpack(&payload.archive, Stage::Do, ctx.job(), ctx.cancelled())
+            .await?;
+        ctx.logger().line(format!("package {}", package.short()));
+        Ok(Unpacked { package, before })
+    }
+
+    async fn inspect(&self, ctx: &StepContext) -> Result<Inspected> {
+        let unpacked: Unpacked = ctx.need("unpack")?;
+        let dir = self.0.deps.layout.package(&unpacked.package);
+        let inspection = heavy(move || luthier_inspect::inspect(&dir)).await?;
+        let imports: Vec<_> = inspection.imports.iter().map(String::as_str).collect();
+        ctx.logger()
+            .line(format!("imports: {}", imports.join(", ")));
+        for recorded in &inspection.recorded {
+            ctx.logger().line(format!(
+                "{} was saved with {} {}",
+                recorded.file, recorded.library, recorded.version
+            ));
+        }
+        Ok(Inspected {
+            requirements: inspection.requirements,
+        })
+    }
+
+    async fn lock(&self, ctx: &StepContext) -> Result<Locked> {
+        let payload: DeployPayload = ctx.payload()?;
+        let unpacked: Unpacked = ctx.need("unpack")?;
+        let inspected: Inspected = ctx.need("inspect")?;
+        let log = sink(ctx.logger());
+        let current = match unpacked.before.intent.and_then(|i| i.wanted_revision) {
+            Some(id) => {
+                let mut db = self.0.deps.store.read().await?;
+                deployments::revision(&mut db, id).await?
+            }
+            None => None,
+        };
+        let uri = image(
+            &payload.params,
+            current.as_ref().map(|r| r.image_uri.as_str()),
+        );
+        let image = self.0.deps.images.ensure(&uri, &log).await?;
+        ctx.progress(0.3);
+        let request = LockRequest {
+            image: image.clone(),
+            requirements: inspected.requirements,
+        };
+        let lock = self.0.deps.envs.lock(&request, &log).await?;
+        ctx.logger()
+            .line(format!("environment {}", lock.id.0.short()));
+        Ok(Locked { image, lock })
+    }
+
+    async fn build(&self, ctx: &StepContext) -> Result<()> {
+        let locked: Locked = ctx.need("lock")?;
+        self.0
+            .deps
+            .envs
+            .build(&locked.lock, &locked.image, &sink(ctx.logger()))
+            .await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl JobKind for DeployJob {
+    fn kind(&self) -> &'static str {
+        DEPLOY
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &[
+            "unpack",
+            "inspect",
+            "lock",
+            "build",
+            "publish",
+            "await_ready",
+        ]
+    }
+
+    async fn run_step(&self, ctx: &StepContext, step: &str) -> Result<Value> {
+        match step {
+            "unpack" => json(&self.unpack(ctx).await?),
+            "inspect" => json(&self.inspect(ctx).await?),
+            "lock" => json(&self.lock(ctx).await?),
+            "build" => json(&self.build(ctx).await?),
+            "publish" => json(&self.0.publish(ctx).await?),
+            "await_ready" => json(&self.0.await_ready(ctx).await?),
+            other => Err(unknown_step(other)),
+        }
+    }
+
+    /// Brings back what stood before: the old revision goes on serving as it did, a first
+    /// deployment is gone. The package layer goes when nothing else is made of it.
+    async fn failed(&self, ctx: &StepContext, _error: &Error) -> Result<()> {
+        let payload: DeployPayload = ctx.payload()?;
+        let unpacked: Option<Unpacked> = ctx.result("unpack")?;
+        let revision = RevisionId(ctx.job().0);
+        if let Some(unpacked) = &unpacked {
+            let mut db = self.0.deps.store.write().await?;
+            unpacked
+                .before
+                .restore(&mut db, payload.model_id, Timestamp::now())
+                .await?;
+            artifacts::delete_unused_revision(&mut db, revision).await?;
+            db.commit().await.map_err(failed("undoing a deployment"))?;
+            self.0.forget_model(payload.model_id);
+            self.0.deps.wake_deployments.notify_one();
+        }
+        let package = match unpacked {
+            Some(unpacked) => Some(unpacked.package),
+            // Unpacked, perhaps, but not recorded: unpack again to learn which layer it is. What
+            // cannot be unpacked has left no layer.
+            None => self
+                .0
+                .unpack(
+                    &payload.archive,
+                    Stage::Undo,
+                    ctx.job(),
+                    &CancellationToken::new(),
+                )
+                .await
+                .ok(),
+        };
+        self.0.discard_layer(ctx.job(), package.as_ref()).await
+    }
+}
+
+pub(crate) fn unknown_step(step: &str) -> Error {
+    Error::internal("running a job", format!("there is no step {step}"))
+}
+
+pub(crate) fn json<T: Serialize>(value: &T) -> Result<Value> {
+    serde_json::to_value(value).map_err(|e| Error::internal("recording a step", e))
+}
+
+/// A step's log as the ports want it.
+fn sink(logger: &Logger) -> LogSink {
+    let logger = logger.clone();
+    LogSink::new(move |line| logger.line(line))
+}

@@ -1,0 +1,183 @@
+//! The step that writes the wanted revision, and the rows that will try it out.
+
+use std::io::Cursor;
+
+use jiff::Timestamp;
+use luthier_data::RecordBatch;
+use luthier_jobs::StepContext;
+use luthier_store::{
+    artifacts,
+    deployments::{self, Deployment, Revision},
+    failed,
+    models::{self, Model},
+};
+use luthier_types::{
+    DeploymentId, Digest, Error, ModelId, Phase, Result, RevisionId, runner::InputColumn,
+};
+
+use super::{
+    DeployPayload, Wanted,
+    before::Intent,
+    job::{Locked, Unpacked},
+    layers::Stage,
+};
+use crate::{App, lookup::not_found, predict::heavy};
+
+/// Rows of the validation predict.
+const VALIDATION_ROWS: usize = 5;
+/// Largest blob of validation rows.
+const VALIDATION_BYTES: u64 = 256 * 1024 * 1024;
+
+impl App {
+    /// Writes the revision that the earlier steps made and makes it the wanted one.
+    pub(crate) async fn publish(&self, ctx: &StepContext) -> Result<RevisionId> {
+        let payload: DeployPayload = ctx.payload()?;
+        let unpacked: Unpacked = ctx.need("unpack")?;
+        let locked: Locked = ctx.need("lock")?;
+        let model = payload.model_id;
+        // The job's own id, so that running again makes no second revision.
+        let id = RevisionId(ctx.job().0);
+        let card = self.model_card(model).await?;
+        let validation = self.validation_rows(&card, ctx).await?;
+        // Until the revision is stored, a failing job with the same package may remove the layer.
+        let _layers = self.layers.lock().await;
+        if !self.deps.layout.package(&unpacked.package).exists() {
+            self.unpack(&payload.archive, Stage::Do, ctx.job(), ctx.cancelled())
+                .await?;
+        }
+        let now = Timestamp::now();
+        let inputs = card.schema.inputs(&card.spec)?;
+        let revision = Revision {
+            id,
+            model_id: model,
+            image_uri: locked.image.info.uri,
+            image: locked.image.digest,
+            rootfs: locked.image.rootfs,
+            interpreter: locked.image.interpreter,
+            env: locked.lock.id,
+            package: unpacked.package,
+            runner: self.deps.runner.clone(),
+            inputs: inputs
+                .iter()
+                .map(|c| InputColumn {
+                    name: c.name.clone(),
+                    data_type: c.data_type,
+                })
+                .collect(),
+            outputs: card.spec.outputs.clone(),
+            validation,
+            created_at: now,
+        };
+        let wanted = Wanted::new(&payload.params, unpacked.before.intent.as_ref())?;
+        let intent = Intent {
+            artifact_type: wanted.artifact_type,
+            deployment_type: wanted.deployment_type,
+            active: wanted.active,
+            replicas: wanted.replicas,
+            cpu: wanted.resources.cpu,
+            memory: wanted.resources.memory,
+            wanted_revision: Some(id),
+        };
+        let mut db = self.deps.store.write().await?;
+        if deployments::revision(&mut db, id).await?.is_none() {
+            deployments::insert_revision(&mut db, &revision).await?;
+        }
+        if wanted.active {
+            self.check_capacity(&mut db, model, wanted.replicas, wanted.resources)
+                .await?;
+        }
+        match deployments::of_model(&mut db, model).await? {
+            Some(d) => intent.store(&mut db, d, now).await?,
+            None => {
+                let d = Deployment {
+                    id: DeploymentId::new(),
+                    model_id: model,
+                    artifact_type: wanted.artifact_type,
+                    deployment_type: wanted.deployment_type,
+                    active: wanted.active,
+                    replicas: wanted.replicas,
+                    resources: wanted.resources,
+                    wanted_revision: Some(id),
+                    generation: 1,
+                    serving_revision: None,
+                    observed_generation: 0,
+                    phase: Phase::Starting,
+                    ready_replicas: 0,
+                    failure: None,
+                    created_at: now,
+                    updated_at: now,
+                };
+                deployments::insert(&mut db, &d).await?;
+            }
+        }
+        db.commit().await.map_err(failed("publishing a revision"))?;
+        self.deps.wake_deployments.notify_one();
+        Ok(id)
+    }
+
+    /// A model with its project.
+    pub(crate) async fn model_card(&self, model: ModelId) -> Result<Model> {
+        let mut db = self.deps.store.read().await?;
+        models::get(&mut db, model)
+            .await?
+            .ok_or_else(|| not_found("Model"))
+    }
+
+    /// Stores a few rows to try the model with: real ones when it has a dataset.
+    async fn validation_rows(&self, card: &Model, ctx: &StepContext) -> Result<Digest> {
+        let rows = match self.first_rows(card).await {
+            Ok(Some(rows)) if rows.num_rows() > 0 => rows,
+            Ok(_) => {
+                luthier_data::synthetic_rows(&card.schema.inputs(&card.spec)?, VALIDATION_ROWS)?
+            }
+            Err(error) => {
+                ctx.logger().line(format!(
+                    "the first dataset cannot be used to try the model: {error}; made-up rows serve"
+                ));
+                luthier_data::synthetic_rows(&card.schema.inputs(&card.spec)?, VALIDATION_ROWS)?
+            }
+        };
+        let bytes = luthier_data::to_ipc(&rows)?;
+        let blob = self
+            .deps
+            .blobs
+            .put(Box::new(Cursor::new(bytes)), VALIDATION_BYTES)
+            .await?;
+        Ok(blob.digest)
+    }
+
+    async fn first_rows(&self, card: &Model) -> Result<Option<RecordBatch>> {
+        let mut db = self.deps.store.read().await?;
+        let tables = artifacts::tables(&mut db, card.id).await?;
+        drop(db);
+        let Some(table) = tables.first() else {
+            return Ok(None);
+        };
+        let file = self.blob_file(&table.digest).await?;
+        let (schema, spec) = (card.schema.clone(), card.spec.clone());
+        heavy(move || {
+            let columns = schema.inputs(&spec)?;
+            luthier_data::head_parquet(&file, &columns, VALIDATION_ROWS).map(Some)
+        })
+        .await
+    }
+
+    /// A blob as a file, which goes away when the path is dropped.
+    pub(crate) async fn blob_file(&self, digest: &Digest) -> Result<tempfile::TempPath> {
+        let fail = |e: std::io::Error| Error::internal("reading stored rows", e);
+        let mut reader = self.deps.blobs.get(digest).await?;
+        let staging = self.deps.layout.staging();
+        fs_err::create_dir_all(&staging).map_err(fail)?;
+        let (file, path) = tempfile::NamedTempFile::new_in(staging)
+            .map_err(fail)?
+            .into_parts();
+        let mut file = tokio::fs::File::from_std(file);
+        tokio::io::copy(&mut reader, &mut file)
+            .await
+            .map_err(fail)?;
+        tokio::io::AsyncWriteExt::flush(&mut file)
+            .await
+            .map_err(fail)?;
+        Ok(path)
+    }
+}

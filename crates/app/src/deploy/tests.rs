@@ -1,0 +1,71 @@
+//! Tests of the pure parts of a deploy request.
+
+use luthier_types::{Mebibytes, Millicpu};
+use serde_json::json;
+
+use super::*;
+
+fn intent() -> Intent {
+    Intent {
+        artifact_type: ArtifactType::PythonPackage,
+        deployment_type: DeploymentType::BaseContainer,
+        active: false,
+        replicas: 3,
+        cpu: Millicpu(700),
+        memory: Mebibytes(900),
+        wanted_revision: None,
+    }
+}
+
+#[test]
+fn absent_figures_take_their_defaults_or_stay() {
+    let params = DeploymentParams::default();
+    let first = Wanted::new(&params, None).unwrap();
+    assert_eq!((first.replicas, first.active), (1, true));
+    assert_eq!(first.resources, Resources::default());
+    let update = Wanted::new(&params, Some(&intent())).unwrap();
+    assert_eq!(update.replicas, 3);
+    assert_eq!(update.resources, intent().resources());
+    assert!(update.active, "a new artifact serves");
+}
+
+#[test]
+fn manual_deployments_are_not_active() {
+    let params = DeploymentParams {
+        deployment_type: Some(DeploymentType::Manual),
+        ..DeploymentParams::default()
+    };
+    assert!(!Wanted::new(&params, None).unwrap().active);
+}
+
+#[test]
+fn nothing_is_no_parameters() {
+    for value in [None, Some(Value::Null), Some(json!({}))] {
+        assert_eq!(parse_params(value).unwrap(), DeploymentParams::default());
+    }
+}
+
+#[test]
+fn the_image_asked_for_comes_before_the_one_in_use() {
+    let asked = DeploymentParams {
+        image_uri: Some("a".to_owned()),
+        ..DeploymentParams::default()
+    };
+    assert_eq!(image(&asked, Some("b")), "a");
+    assert_eq!(image(&DeploymentParams::default(), Some("b")), "b");
+    assert_eq!(image(&DeploymentParams::default(), None), DEFAULT_IMAGE);
+}
+
+#[test]
+fn distance_counts_edits() {
+    for (a, b, edits) in [
+        ("", "", 0),
+        ("abc", "abc", 0),
+        ("abc", "abd", 1),
+        ("", "xy", 2),
+        ("kitten", "sitting", 3),
+    ] {
+        assert_eq!(distance(a, b), edits, "{a} {b}");
+        assert_eq!(distance(b, a), edits, "{b} {a}");
+    }
+}

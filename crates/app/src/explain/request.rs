@@ -1,0 +1,228 @@
+//! What an explain request may say.
+
+use luthier_explain::Method;
+use luthier_types::{Code, DatasetId, EnvType, Error, ModelId, Result};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::bad;
+
+/// Coalitions per game, or draws per feature, unless the request says otherwise.
+const NUM_PERMUTATIONS: u64 = 300;
+/// Most that may be asked for.
+const MAX_PERMUTATIONS: u64 = 10_000;
+/// Confidence level unless the request says otherwise.
+const CI_LEVEL: f64 = 0.95;
+/// Reference rows unless the request says otherwise.
+const NUM_SAMPLES: u64 = 200;
+/// Most that may be asked for.
+const MAX_SAMPLES: u64 = 1_000_000;
+
+/// The body of an explain request.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ExplainRequest {
+    /// The model.
+    pub model_id: ModelId,
+    /// The row to explain.
+    pub input_data_source: Value,
+    /// What it is compared with.
+    #[serde(default)]
+    pub ref_data_source: Option<Value>,
+    /// The method's name.
+    #[serde(default)]
+    pub explanation_type: Option<String>,
+    /// Coalitions per game, or draws per feature.
+    #[serde(default)]
+    pub num_permutations: Option<u64>,
+    /// Confidence level of the uncertainties.
+    #[serde(default)]
+    pub ci_level: Option<f64>,
+    /// How many classes to explain.
+    #[serde(default)]
+    pub top_n_class: Option<u64>,
+}
+
+/// The method asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Asked {
+    /// One of ours.
+    Method(Method),
+    /// One of the package's.
+    Custom(String),
+}
+
+/// Where rows come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Source {
+    Row {
+        row: Map<String, Value>,
+    },
+    Event {
+        event_id: String,
+        env_type: EnvType,
+        env_id: Option<DatasetId>,
+    },
+    Environment {
+        env_type: EnvType,
+        env_id: Option<DatasetId>,
+        num_samples: Option<u64>,
+    },
+}
+
+// === impl Asked ===
+
+impl Asked {
+    /// The method of a request to a model with these `xai_params`.
+    pub(crate) fn new(request: &ExplainRequest, xai_params: Option<&Value>) -> Result<Self> {
+        let num_permutations = request.num_permutations.unwrap_or(NUM_PERMUTATIONS);
+        if !(1..=MAX_PERMUTATIONS).contains(&num_permutations) {
+            return Err(bad(
+                &format!("num_permutations is {num_permutations}, outside 1 to {MAX_PERMUTATIONS}"),
+                "300 is a good start.",
+            ));
+        }
+        let num_permutations = usize::try_from(num_permutations).unwrap_or(usize::MAX);
+        let ci_level = request.ci_level.unwrap_or(CI_LEVEL);
+        if !(0.0..1.0).contains(&ci_level) {
+            return Err(bad(
+                &format!("ci_level is {ci_level}, and must be at least 0 and less than 1"),
+                "0.95 is usual.",
+            ));
+        }
+        let custom: Vec<&str> = xai_params
+            .and_then(|x| x["custom_explain_methods"].as_array())
+            .map(|names| names.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let default = xai_params.and_then(|x| x["default_explain_method"].as_str());
+        let name = request
+            .explanation_type
+            .as_deref()
+            .or(default)
+            .unwrap_or("FIDDLER_SHAP");
+        Ok(Self::Method(match name {
+            custom_name if custom.contains(&custom_name) => {
+                return Ok(Self::Custom(custom_name.to_owned()));
+            }
+            "FIDDLER_SHAP" => Method::FiddlerShap {
+                num_permutations,
+                ci_level,
+            },
+            "SHAP" => Method::Shap,
+            "PERMUTE" => Method::Permute { num_permutations },
+            "ZERO_RESET" => Method::ZeroReset,
+            "MEAN_RESET" => Method::MeanReset,
+            "IG" => {
+                return Err(Error::new(
+                    Code::NotSupported,
+                    "integrated gradients are not served yet",
+                )
+                .hint("Use FIDDLER_SHAP, SHAP, PERMUTE, ZERO_RESET or MEAN_RESET."));
+            }
+            other => {
+                let mut known = vec![
+                    "FIDDLER_SHAP",
+                    "SHAP",
+                    "PERMUTE",
+                    "ZERO_RESET",
+                    "MEAN_RESET",
+                ];
+                known.extend(custom);
+                return Err(bad(
+                    &format!("there is no explanation_type `{other}`"),
+                    &format!(
+                        "Use one of {}; a package's own method must be listed in the model's \
+                         xai_params.custom_explain_methods.",
+                        known.join(", ")
+                    ),
+                ));
+            }
+        }))
+    }
+}
+
+// === impl Source ===
+
+/// A data source before it is known which kind it is.
+#[derive(Deserialize)]
+struct Raw {
+    source_type: String,
+    #[serde(default)]
+    row: Option<Map<String, Value>>,
+    #[serde(default)]
+    event_id: Option<Value>,
+    #[serde(default, alias = "dataset_id")]
+    env_id: Option<DatasetId>,
+    #[serde(default)]
+    env_type: Option<EnvType>,
+    #[serde(default)]
+    num_samples: Option<u64>,
+}
+
+impl Source {
+    /// Reads the data source in the request's `field`.
+    pub(crate) fn parse(value: Value, field: &str) -> Result<Self> {
+        let raw: Raw = serde_json::from_value(value).map_err(|e| {
+            bad(
+                &format!("{field} is not a data source: {e}"),
+                "Send an object with a source_type of ROW, EVENT_ID or ENVIRONMENT.",
+            )
+        })?;
+        let lacks = |what: &str| {
+            bad(
+                &format!("{field} of type {} lacks `{what}`", raw.source_type),
+                "Send it.",
+            )
+        };
+        match raw.source_type.to_ascii_uppercase().as_str() {
+            "ROW" => Ok(Self::Row {
+                row: raw.row.ok_or_else(|| lacks("row"))?,
+            }),
+            "EVENT_ID" => Ok(Self::Event {
+                event_id: match raw.event_id {
+                    Some(Value::String(id)) => id,
+                    Some(Value::Number(id)) => id.to_string(),
+                    _ => return Err(lacks("event_id")),
+                },
+                env_type: raw.env_type.unwrap_or(EnvType::Production),
+                env_id: raw.env_id,
+            }),
+            "ENVIRONMENT" => Ok(Self::Environment {
+                env_type: raw.env_type.unwrap_or(EnvType::PreProduction),
+                env_id: raw.env_id,
+                num_samples: raw.num_samples,
+            }),
+            "SQL_SLICE_QUERY" | "FQL" => Err(Error::new(
+                Code::NotSupported,
+                format!(
+                    "data sources of type {} are not served yet",
+                    raw.source_type
+                ),
+            )
+            .hint("Use ROW, EVENT_ID or ENVIRONMENT.")),
+            other => Err(bad(
+                &format!("{field} has the unknown source_type `{other}`"),
+                "Use ROW, EVENT_ID or ENVIRONMENT.",
+            )),
+        }
+    }
+}
+
+/// How many reference rows to take.
+pub(crate) fn samples(source: Option<&Source>) -> Result<usize> {
+    let asked = match source {
+        Some(Source::Environment { num_samples, .. }) => *num_samples,
+        _ => None,
+    };
+    let samples = asked.unwrap_or(NUM_SAMPLES);
+    if (1..=MAX_SAMPLES).contains(&samples) {
+        Ok(usize::try_from(samples).unwrap_or(usize::MAX))
+    } else {
+        Err(bad(
+            &format!("num_samples is {samples}, outside 1 to {MAX_SAMPLES}"),
+            "200 is a good start.",
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests;

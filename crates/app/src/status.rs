@@ -1,0 +1,138 @@
+//! What an operator looks at: every deployment with its replicas, and what replicas wrote.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use luthier_gateway::client;
+use luthier_ports::{ContainerState, ContainerStatus};
+use luthier_store::{deployments, models};
+use luthier_types::{ModelId, Result};
+use serde_json::{Value, json};
+
+use crate::App;
+
+/// Labels that the deployment controller gives to replicas.
+const MODEL_LABEL: &str = "luthier.model";
+const REPLICA_LABEL: &str = "luthier.replica";
+const REVISION_LABEL: &str = "luthier.revision";
+
+/// How long a replica may take to speak of itself.
+const ASK: Duration = Duration::from_secs(2);
+/// Most lines of each replica's output given at once.
+const MAX_LINES: usize = 10_000;
+
+impl App {
+    /// Every deployment: what is wanted, how far the controller is, and the replicas there are.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn deployment_statuses(&self) -> Result<Vec<Value>> {
+        let mut containers: HashMap<String, Vec<ContainerStatus>> = HashMap::new();
+        for container in self.deps.runtime_logs.list().await? {
+            if let Some(model) = container.labels.get(MODEL_LABEL) {
+                containers.entry(model.clone()).or_default().push(container);
+            }
+        }
+        let mut db = self.deps.store.read().await?;
+        let mut statuses = vec![];
+        for d in deployments::list(&mut db).await? {
+            let Some(card) = models::get(&mut db, d.model_id).await? else {
+                continue;
+            };
+            let revision = match d.wanted_revision {
+                Some(id) => deployments::revision(&mut db, id).await?,
+                None => None,
+            };
+            let mut running = vec![];
+            for container in containers
+                .remove(&d.model_id.to_string())
+                .unwrap_or_default()
+            {
+                let mut value = replica(&container);
+                self.ask_replica(d.model_id, &mut value).await;
+                running.push(value);
+            }
+            statuses.push(json!({
+                "id": d.id,
+                "model_id": d.model_id,
+                "project": card.project_name,
+                "model": card.name,
+                "version": card.version,
+                "active": d.active,
+                "phase": d.phase,
+                "settled": d.is_settled(),
+                "replicas": d.replicas,
+                "ready_replicas": d.ready_replicas,
+                "cpu": d.resources.cpu,
+                "memory": d.resources.memory,
+                "image_uri": revision.as_ref().map(|r| r.image_uri.as_str()),
+                "environment": revision.as_ref().map(|r| &r.env),
+                "wanted_revision": d.wanted_revision,
+                "serving_revision": d.serving_revision,
+                "failure": d.failure,
+                "running": running,
+                "created_at": d.created_at,
+                "updated_at": d.updated_at,
+            }));
+        }
+        Ok(statuses)
+    }
+
+    /// Adds what a serving replica says of itself; one that says nothing in time stays as it is.
+    async fn ask_replica(&self, model: ModelId, value: &mut Value) {
+        let endpoints = self.deps.gateway.endpoints(model);
+        let Some(endpoint) = endpoints.iter().find(|e| value["id"] == e.id.to_string()) else {
+            return;
+        };
+        let deadline = Instant::now() + ASK;
+        if let Ok(ready) = client::ready(&endpoint.socket, deadline).await {
+            value["python"] = json!(ready.python);
+            value["packages"] = json!(ready.packages);
+            value["import_seconds"] = json!(ready.import_seconds);
+            value["load_seconds"] = json!(ready.load_seconds);
+        }
+    }
+
+    /// The last lines each replica of a model wrote.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn replica_logs(&self, model: ModelId, lines: usize) -> Result<Vec<Value>> {
+        self.model_card(model).await?;
+        let model = model.to_string();
+        let mut logs = vec![];
+        for container in self.deps.runtime_logs.list().await? {
+            if container.labels.get(MODEL_LABEL) == Some(&model) {
+                let lines = self
+                    .deps
+                    .runtime_logs
+                    .logs(&container.id, lines.min(MAX_LINES))
+                    .await?;
+                let mut value = replica(&container);
+                value["lines"] = json!(lines);
+                logs.push(value);
+            }
+        }
+        Ok(logs)
+    }
+}
+
+fn replica(container: &ContainerStatus) -> Value {
+    let (state, pid, exit) = match &container.state {
+        ContainerState::Starting => ("starting", None, None),
+        ContainerState::Running { pid } => ("running", Some(*pid), None),
+        ContainerState::Exited(exit) => ("exited", None, Some(exit)),
+    };
+    json!({
+        "id": container.labels.get(REPLICA_LABEL),
+        "container": container.id,
+        "revision": container.labels.get(REVISION_LABEL),
+        "state": state,
+        "pid": pid,
+        "exit": exit,
+        "memory": container.memory,
+        "memory_limit": container.memory_limit.bytes(),
+    })
+}
