@@ -208,14 +208,24 @@ async fn a_replica_that_is_gone_is_left_for_another() {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_went_stale_is_replaced_without_a_failure() {
-    let runner = Runner::start(Answer::Double).await;
+async fn kept_connections_that_went_stale_are_replaced_without_a_failure() {
+    let runner = Runner::start(Answer::Held).await;
     let (gateway, model) = serving(Options::default(), &[&runner]);
-    gateway.predict(model, rows(&[1.0]), soon()).await.unwrap();
+    let ask = || {
+        let gateway = gateway.clone();
+        tokio::spawn(async move { gateway.predict(model, rows(&[1.0]), soon()).await })
+    };
+    let tasks = [ask(), ask(), ask(), ask()];
+    until("four connections are open", || runner.requests() == 4).await;
+    runner.answer(Answer::Double);
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
     runner.restart().await;
+    // More went stale than a request is tried again.
     gateway.predict(model, rows(&[1.0]), soon()).await.unwrap();
     assert_eq!(gateway.stats(model).unwrap().errors, 0);
-    assert_eq!(runner.requests(), 2);
+    assert_eq!((runner.connections(), runner.requests()), (5, 5));
 }
 
 #[tokio::test]
