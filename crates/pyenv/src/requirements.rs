@@ -144,12 +144,22 @@ fn check_address(rest: &str) -> std::result::Result<(), (String, &'static str)> 
             "Leave only the requirement itself.",
         ));
     }
+    let misplaced = || {
+        (
+            "it is no requirement".to_owned(),
+            "Write `name==version`, or `name @ https://…` for a wheel by its address.",
+        )
+    };
     let after_extras = match rest.strip_prefix('[') {
-        Some(inner) => inner.split_once(']').map_or("", |(_, after)| after),
+        Some(inner) => inner.split_once(']').ok_or_else(misplaced)?.1,
         None => rest,
     };
     let Some(address) = after_extras.trim_start().strip_prefix('@') else {
-        return Ok(());
+        return if after_extras.contains('@') {
+            Err(misplaced())
+        } else {
+            Ok(())
+        };
     };
     let Some(place) = address.trim_start().strip_prefix("https://") else {
         return Err((

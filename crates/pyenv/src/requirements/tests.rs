@@ -72,6 +72,8 @@ fn what_would_reach_the_servers_files_secrets_or_code_is_refused() {
         "x @ https://example.org/${SECRET}/x.whl",
         "x==${SECRET}",
         "x==1 --config-settings=a=b",
+        "x[@/etc/x.whl",
+        "x==1 @ /etc/x.whl",
         "..",
         "x y",
         "numpy\r-r /etc/passwd",

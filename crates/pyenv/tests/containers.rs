@@ -1,0 +1,293 @@
+//! Environments in containers: every preinstalled library imports there, and a package that has
+//! no wheel is built there. Needs root. The cache is shared with the other tests.
+//!
+//! Called as `<program> shim <dir>` this program is a container's shim.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use luthier_images::LocalImages;
+use luthier_ports::{
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, EnvBuilder, Images, LockRequest,
+    LogSink, Mount, Network, ResolvedImage,
+};
+use luthier_pyenv::{BUILD_LABEL, Options, UvEnvs};
+use luthier_runtime_oci::OciRuntime;
+use luthier_types::{
+    Code, Mebibytes, Millicpu,
+    layout::{CacheLayout, container},
+};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    if let [_, shim, dir] = args.as_slice()
+        && shim == "shim"
+    {
+        return luthier_runtime_oci::shim_main(Path::new(dir));
+    }
+    if args.iter().any(|a| a == "--list") {
+        return ExitCode::SUCCESS;
+    }
+    let executor = tokio::runtime::Runtime::new().unwrap();
+    executor.block_on(async {
+        let world = World::new();
+        every_preinstalled_library_imports_in_a_container(&world).await;
+        println!("test every_preinstalled_library_imports_in_a_container ... ok");
+        a_package_without_a_wheel_is_built_in_a_container(&world).await;
+        println!("test a_package_without_a_wheel_is_built_in_a_container ... ok");
+        a_build_that_fails_is_explained(&world).await;
+        println!("test a_build_that_fails_is_explained ... ok");
+        an_abandoned_build_container_is_removed(&world).await;
+        println!("test an_abandoned_build_container_is_removed ... ok");
+        world.finish().await;
+    });
+    ExitCode::SUCCESS
+}
+
+struct World {
+    layout: CacheLayout,
+    runtime: Arc<dyn ContainerRuntime>,
+    images: LocalImages,
+    envs: UvEnvs,
+    _state: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let mut options = luthier_runtime_oci::Options::new(
+            state.path().join("state"),
+            std::env::current_exe().unwrap(),
+        );
+        options.cgroup_parent = format!("luthier-pyenv-test-{}", std::process::id());
+        let runtime: Arc<dyn ContainerRuntime> = Arc::new(OciRuntime::new(options).unwrap());
+        let layout = CacheLayout::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+        let images = LocalImages::new(luthier_images::Options {
+            layout: layout.clone(),
+            mirror: None,
+        })
+        .unwrap();
+        let envs = UvEnvs::new(Options {
+            runtime: Some(Arc::clone(&runtime)),
+            ..Options::new(layout.clone())
+        });
+        Self {
+            layout,
+            runtime,
+            images,
+            envs,
+            _state: state,
+        }
+    }
+
+    async fn image(&self, uri: &str) -> ResolvedImage {
+        self.images.ensure(uri, &LogSink::none()).await.unwrap()
+    }
+
+    async fn env(&self, image: &ResolvedImage, requirements: Option<&str>) -> PathBuf {
+        let request = LockRequest {
+            image: image.clone(),
+            requirements: requirements.map(str::to_owned),
+        };
+        let lock = self.envs.lock(&request, &LogSink::none()).await.unwrap();
+        self.envs
+            .build(&lock, image, &LogSink::none())
+            .await
+            .unwrap()
+    }
+
+    fn spec(&self, id: &str, image: &ResolvedImage, env: &Path, script: &str) -> ContainerSpec {
+        let mount = |source: PathBuf, target: &str| Mount {
+            source,
+            target: target.into(),
+            read_only: true,
+        };
+        ContainerSpec {
+            id: ContainerId(id.to_owned()),
+            rootfs: self.layout.rootfs(&image.rootfs),
+            mounts: vec![
+                mount(
+                    self.layout.interpreter(&image.interpreter),
+                    container::PYTHON,
+                ),
+                mount(env.to_owned(), container::ENV),
+            ],
+            args: [container::ENV_PYTHON, "-I", "-c", script]
+                .map(str::to_owned)
+                .to_vec(),
+            env: BTreeMap::new(),
+            cwd: "/".into(),
+            memory: Mebibytes(1024),
+            cpu: Millicpu(1000),
+            cpu_cap: false,
+            pids: 128,
+            scratch: Mebibytes(64),
+            network: Network::Loopback,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Runs a script with the environment's interpreter in a container; its output.
+    async fn run(&self, image: &ResolvedImage, env: &Path, script: &str) -> String {
+        let spec = self.spec("once", image, env, script);
+        self.runtime.start(&spec).await.unwrap();
+        let exit = self.exit(&spec.id).await;
+        let output = self.runtime.logs(&spec.id, 200).await.unwrap().join("\n");
+        self.runtime.remove(&spec.id).await.unwrap();
+        assert_eq!(exit, Some(0), "{output}");
+        output
+    }
+
+    async fn exit(&self, id: &ContainerId) -> Option<i32> {
+        for _ in 0..600 {
+            let status = self.runtime.status(id).await.unwrap().unwrap();
+            if let ContainerState::Exited(exit) = status.state {
+                assert_eq!(exit.error, None);
+                return exit.code;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("container {id} does not end");
+    }
+
+    async fn finish(self) {
+        assert_eq!(self.runtime.list().await.unwrap(), []);
+        // The parent of the containers' cgroups, in each hierarchy; empty now.
+        let name = format!("luthier-pyenv-test-{}", std::process::id());
+        let top = Path::new("/sys/fs/cgroup");
+        for entry in fs_err::read_dir(top).unwrap() {
+            let group = entry.unwrap().path().join(&name);
+            if group.is_dir() {
+                fs_err::remove_dir(group).unwrap();
+            }
+        }
+        if top.join(&name).is_dir() {
+            fs_err::remove_dir(top.join(&name)).unwrap();
+        }
+    }
+}
+
+async fn every_preinstalled_library_imports_in_a_container(world: &World) {
+    let script = "import sys, fiddler, flask, gevent, gunicorn.app.base, \
+         prometheus_flask_exporter, pyarrow, pandas, pydantic\n\
+         from importlib.metadata import version\n\
+         print(sys.prefix, sys.base_prefix)\n\
+         print(*(n + '==' + version(n) for n in ['fiddler-client', 'flask', 'gevent', \
+         'gunicorn', 'prometheus-flask-exporter', 'pyarrow', 'pydantic']), sep=';')\n\
+         print(flask.__cached__, flask.__spec__.loader.get_code('flask').co_filename)";
+    for info in world.images.list() {
+        let image = world.image(&info.uri).await;
+        let env = world.env(&image, None).await;
+        let output = world.run(&image, &env, script).await;
+        let lines: Vec<&str> = output.lines().collect();
+        assert_eq!(
+            lines[lines.len() - 3],
+            format!("{} {}", container::ENV, container::PYTHON),
+            "{output}"
+        );
+        assert_eq!(lines[lines.len() - 2], info.libraries.join(";"));
+        let packages = format!("{}/lib/python{}/site-packages", container::ENV, info.python);
+        let tag = info.python.replace('.', "");
+        assert_eq!(
+            lines[lines.len() - 1],
+            format!(
+                "{packages}/flask/__pycache__/__init__.cpython-{tag}.pyc \
+                 {packages}/flask/__init__.py"
+            )
+        );
+    }
+}
+
+async fn a_package_without_a_wheel_is_built_in_a_container(world: &World) {
+    let image = world.image("md-base/python/python-311:1.0.0").await;
+    // The comment makes no difference to the question; without its record it is asked anew.
+    let _ = fs_err::remove_dir_all(world.layout.root().join("requirements"));
+    let lines = Arc::new(Mutex::new(vec![]));
+    let sink = Arc::clone(&lines);
+    let log = LogSink::new(move |line| sink.lock().unwrap().push(line.to_owned()));
+    let request = LockRequest {
+        image: image.clone(),
+        requirements: Some("docopt==0.6.2\n".to_owned()),
+    };
+    let lock = world.envs.lock(&request, &log).await.unwrap();
+    assert!(
+        lines
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|l| l.contains("no wheel for docopt")),
+        "{lines:?}"
+    );
+    assert!(lock.text.contains("docopt==0.6.2 \\\n"));
+    assert!(!lock.text.contains("://"));
+    let env = world
+        .envs
+        .build(&lock, &image, &LogSink::none())
+        .await
+        .unwrap();
+    let output = world
+        .run(
+            &image,
+            &env,
+            "import docopt, flask; print(docopt.__version__)",
+        )
+        .await;
+    assert_eq!(output.lines().last(), Some("0.6.2"), "{output}");
+    // Resolved once: the answer is on record.
+    let again = world.envs.lock(&request, &LogSink::none()).await.unwrap();
+    assert_eq!(again, lock);
+}
+
+async fn a_build_that_fails_is_explained(world: &World) {
+    let image = world.image("md-base/python/python-311:1.0.0").await;
+    let request = LockRequest {
+        image,
+        // Needs a compiler, and this version has no wheel for Python 3.11.
+        requirements: Some("ujson==1.35\n".to_owned()),
+    };
+    let error = world
+        .envs
+        .lock(&request, &LogSink::none())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::RequirementsError, "{error:?}");
+    assert!(
+        error.message().contains("built from its source"),
+        "{error:?}"
+    );
+    assert!(error.next_step().unwrap().contains("no compiler"));
+    let output = error.observed().output.as_deref().unwrap_or_default();
+    assert!(output.contains("ujson"), "{output}");
+    assert_eq!(world.runtime.list().await.unwrap(), []);
+    let left = fs_err::read_dir(world.layout.staging()).unwrap().count();
+    assert_eq!(left, 0, "staged directories are left");
+}
+
+async fn an_abandoned_build_container_is_removed(world: &World) {
+    let image = world.image("md-base/python/python-311:1.0.0").await;
+    let env = world.env(&image, None).await;
+    let mut spec = world.spec(
+        "build-abandoned",
+        &image,
+        &env,
+        "import time; time.sleep(1e6)",
+    );
+    // No process has this id: it is above the kernel's greatest.
+    spec.labels
+        .insert(BUILD_LABEL.to_owned(), "999999999".to_owned());
+    world.runtime.start(&spec).await.unwrap();
+    let _ = fs_err::remove_dir_all(world.layout.root().join("requirements"));
+    let request = LockRequest {
+        image,
+        requirements: Some("docopt==0.6.2\n".to_owned()),
+    };
+    world.envs.lock(&request, &LogSink::none()).await.unwrap();
+    assert_eq!(world.runtime.status(&spec.id).await.unwrap(), None);
+}
