@@ -328,9 +328,11 @@ fn parse_params(value: Option<Value>) -> Result<DeploymentParams> {
             KNOWN.join(", ")
         ))
     };
-    if let Value::Object(fields) = &value
-        && let Some(unknown) = fields.keys().find(|k| !KNOWN.contains(&k.as_str()))
-    {
+    // A list would be read as the fields in their order.
+    let Value::Object(fields) = &value else {
+        return Err(bad("deployment_params is not an object".to_owned()));
+    };
+    if let Some(unknown) = fields.keys().find(|k| !KNOWN.contains(&k.as_str())) {
         return Err(bad(format!("deployment_params has no field `{unknown}`")));
     }
     serde_json::from_value(value).map_err(|e| bad(format!("deployment_params does not fit: {e}")))

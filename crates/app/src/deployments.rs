@@ -70,16 +70,21 @@ impl DeploymentChange {
     /// # Errors
     /// `BadRequest` for a field that cannot be changed, a wrong type or a figure out of range.
     pub fn parse(body: Value) -> Result<Self> {
-        let change: Self = serde_json::from_value(body).map_err(|e| {
+        let wrong = |cause: String| {
             Error::new(
                 Code::BadRequest,
-                format!("the deployment cannot be changed so: {e}"),
+                format!("the deployment cannot be changed so: {cause}"),
             )
             .hint(
                 "Only active, replicas, cpu and memory can be changed; for anything else use \
                  update_artifact.",
             )
-        })?;
+        };
+        // A list would be read as the fields in their order.
+        if !body.is_object() {
+            return Err(wrong("the body is not an object".to_owned()));
+        }
+        let change: Self = serde_json::from_value(body).map_err(|e| wrong(e.to_string()))?;
         DeploymentParams {
             replicas: change.replicas,
             cpu: change.cpu,
