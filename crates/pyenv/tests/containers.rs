@@ -1,9 +1,11 @@
 //! Environments in containers: every preinstalled library imports there, and a package that has
 //! no wheel is built there. Needs root. The cache is shared with the other tests.
 //!
-//! Called as `<program> shim <dir>` this program is a container's shim.
+//! Called as `<program> shim <dir>` this program is a container's shim; called as `<program> build`
+//! it builds an environment, to be killed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "this program is its own test harness")]
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +38,14 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let executor = tokio::runtime::Runtime::new().unwrap();
+    if args.get(1).is_some_and(|a| a == "build") {
+        executor.block_on(async {
+            let world = World::new();
+            let image = world.image(KILLED_IMAGE).await;
+            world.env(&image, Some(KILLED)).await;
+        });
+        return ExitCode::SUCCESS;
+    }
     executor.block_on(async {
         let world = World::new();
         every_preinstalled_library_imports_in_a_container(&world).await;
@@ -46,9 +56,48 @@ fn main() -> ExitCode {
         println!("test a_build_that_fails_is_explained ... ok");
         an_abandoned_build_container_is_removed(&world).await;
         println!("test an_abandoned_build_container_is_removed ... ok");
+        killed_in_the_middle_an_environment_is_absent(&world).await;
+        println!("test killed_in_the_middle_an_environment_is_absent ... ok");
         world.finish().await;
     });
     ExitCode::SUCCESS
+}
+
+const KILLED_IMAGE: &str = "md-base/python/python-310:1.0.0";
+const KILLED: &str = "cowsay==6.1\n";
+
+async fn killed_in_the_middle_an_environment_is_absent(world: &World) {
+    let image = world.image(KILLED_IMAGE).await;
+    let place = world.env(&image, Some(KILLED)).await;
+    let staging = world.layout.staging();
+    let boxes = || -> Vec<PathBuf> {
+        let entries = fs_err::read_dir(&staging).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let mut caught = 0;
+    // The first moment, when the empty environment is there, and when packages are installed.
+    for sign in ["lock", "tree/pyvenv.cfg", "lock.txt"] {
+        fs_err::remove_dir_all(&place).unwrap();
+        let mut builder = std::process::Command::new(std::env::current_exe().unwrap())
+            .arg("build")
+            .spawn()
+            .unwrap();
+        let seen = || boxes().iter().any(|outer| outer.join(sign).exists());
+        while !seen() && builder.try_wait().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        builder.kill().unwrap();
+        builder.wait().unwrap();
+        if !place.exists() {
+            caught += 1;
+        }
+        assert_eq!(world.env(&image, Some(KILLED)).await, place);
+        assert!(place.join("requirements.lock").is_file());
+        assert_eq!(boxes(), Vec::<PathBuf>::new(), "killed at `{sign}`");
+        let output = world.run(&image, &place, "import cowsay, flask").await;
+        assert_eq!(output, "");
+    }
+    assert!(caught > 0, "no build was killed in the middle");
 }
 
 struct World {
