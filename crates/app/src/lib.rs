@@ -4,15 +4,23 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod baselines;
 pub mod deploy;
 pub mod deployments;
+pub mod environments;
+pub mod events;
 pub mod explain;
+pub mod files;
+mod job_info;
 pub mod job_view;
 pub mod lookup;
+pub mod models;
 pub mod predict;
+pub mod projects;
 mod references;
 mod serving;
 mod settings;
+mod spool;
 pub mod status;
 mod token;
 
@@ -22,7 +30,7 @@ use luthier_gateway::Gateway;
 use luthier_jobs::{JobKind, Queue};
 use luthier_ports::{BlobStore, ContainerRuntime, EnvBuilder, Images};
 use luthier_store::Store;
-use luthier_types::{Digest, OrgId, UserId, layout::CacheLayout};
+use luthier_types::{Digest, Error, OrgId, Result, UserId, layout::CacheLayout};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -63,6 +71,8 @@ pub struct App {
     /// Held while a package layer is made sure of and recorded as used, and while an unused one is
     /// removed.
     layers: tokio::sync::Mutex<()>,
+    /// Read while a blob is stored and first mentioned; written while unused ones are removed.
+    blobs_in_use: tokio::sync::RwLock<()>,
 }
 
 /// Every kind of job, for the worker.
@@ -70,6 +80,10 @@ pub fn job_kinds(app: &Arc<App>) -> Vec<Arc<dyn JobKind>> {
     vec![
         Arc::new(deploy::DeployJob::new(Arc::clone(app))),
         Arc::new(deployments::ApplyJob::new(Arc::clone(app))),
+        Arc::new(events::PublishDataset(Arc::clone(app))),
+        Arc::new(events::PublishEvents(Arc::clone(app))),
+        Arc::new(events::DeleteEvents(Arc::clone(app))),
+        Arc::new(models::DeleteModel(Arc::clone(app))),
     ]
 }
 
@@ -87,6 +101,7 @@ impl App {
             serving: serving::Cache::default(),
             references: references::Cache::default(),
             layers: tokio::sync::Mutex::default(),
+            blobs_in_use: tokio::sync::RwLock::default(),
         })
     }
 
@@ -98,5 +113,12 @@ impl App {
     /// Limits and names.
     pub fn settings(&self) -> &Settings {
         &self.deps.settings
+    }
+
+    /// Makes a transaction last.
+    pub(crate) async fn commit(&self, db: sqlx::Transaction<'_, sqlx::Sqlite>) -> Result<()> {
+        db.commit()
+            .await
+            .map_err(|e| Error::internal("committing a transaction", e))
     }
 }

@@ -1,0 +1,73 @@
+//! Deleting a model: a job, because that is what the client waits for.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use luthier_jobs::{JobKind, NewJob, StepContext};
+use luthier_store::models;
+use luthier_types::{ModelId, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::{App, job_info, job_view::JobCompact, lookup::not_found};
+
+/// Deletes a model with its data, deployment and revisions. The controller stops its replicas.
+pub struct DeleteModel(pub Arc<App>);
+
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    model_id: ModelId,
+}
+
+const KIND: &str = "delete_model";
+
+impl App {
+    /// Starts deleting a model version.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn delete_model(&self, id: ModelId) -> Result<JobCompact> {
+        let mut db = self.deps.store.write().await?;
+        let model = models::get(&mut db, id)
+            .await?
+            .ok_or_else(|| not_found("Model"))?;
+        let key = format!("delete-model:{id}");
+        // Asked again while it runs, the answer is the same job.
+        if let Some(job) = self.deps.queue.open(&mut db, &key).await?.first() {
+            return Ok(JobCompact::of(job));
+        }
+        let name = format!("Deleting model {}", model.name);
+        let job = NewJob {
+            kind: KIND,
+            name: name.clone(),
+            payload: json!({ "model_id": id }),
+            info: job_info::of_model(&model, "MODEL", &model.name),
+            exclusive_key: Some(key),
+        };
+        let job = self.deps.queue.enqueue(&mut db, job).await?;
+        self.commit(db).await?;
+        self.deps.queue.wake();
+        Ok(JobCompact::new(job, &name))
+    }
+}
+
+#[async_trait]
+impl JobKind for DeleteModel {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["delete"]
+    }
+
+    async fn run_step(&self, ctx: &StepContext, _: &str) -> Result<Value> {
+        let Payload { model_id } = ctx.payload()?;
+        let mut db = self.0.deps.store.write().await?;
+        models::delete(&mut db, model_id).await?;
+        self.0.commit(db).await?;
+        self.0.forget_model(model_id);
+        self.0.deps.wake_deployments.notify_one();
+        Ok(Value::Null)
+    }
+}
