@@ -14,6 +14,7 @@ mod elf;
 mod installed;
 mod interpreter;
 mod rootfs;
+pub mod runner_layer;
 
 use std::{collections::HashMap, sync::Mutex};
 
