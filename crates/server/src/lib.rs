@@ -6,7 +6,11 @@
 mod auth;
 mod envelope;
 mod extract;
+mod listing;
+mod retried;
 mod router;
 mod routes;
+mod upload;
+mod views;
 
 pub use router::router;

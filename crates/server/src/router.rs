@@ -21,6 +21,13 @@ pub fn router(app: Arc<App>) -> Router {
     let json_limit = usize::try_from(app.settings().max_json_bytes).unwrap_or(usize::MAX);
     Router::new()
         .merge(routes::connection::routes())
+        .merge(routes::projects::routes())
+        .merge(routes::models::routes())
+        .merge(routes::files::routes(&app))
+        .merge(routes::events::routes())
+        .merge(routes::environments::routes())
+        .merge(routes::baselines::routes())
+        .merge(routes::not_served::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(json_limit))

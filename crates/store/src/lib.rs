@@ -7,7 +7,7 @@
 
 pub mod artifacts;
 pub mod baselines;
-mod blobs;
+pub mod blobs;
 pub mod datasets;
 pub mod deployments;
 pub mod events;
