@@ -1,6 +1,8 @@
 //! The queue and the worker over a real database: order, leases, retries, cancel, compensation,
 //! panics, logs; and the trials themselves on a kind that passes them.
 
+#![expect(clippy::unwrap_used, reason = "test helpers fail the test")]
+
 use std::{
     collections::BTreeMap,
     path::Path,
