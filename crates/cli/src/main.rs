@@ -1,2 +1,106 @@
-//! The `luthier` binary.
-fn main() {}
+//! The `luthier` binary: the server and the commands of its users. Standard output carries data,
+//! standard error the rest; the exit status is 0, 1 for a failure, 2 for wrong usage.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod deploy;
+mod doctor;
+mod explain;
+mod jobs;
+mod models;
+mod output;
+mod predict;
+mod purge;
+mod run;
+mod serve;
+mod status;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use client::{Client, Connection};
+use luthier_types::{Error, Result};
+
+/// Runs every machine-learning model in its own container with its own dependencies, and explains its
+/// predictions.
+#[derive(Parser)]
+#[command(name = "luthier", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Deploy(deploy::Deploy),
+    Predict(predict::Predict),
+    Explain(explain::Explain),
+    Ps(status::Ps),
+    Jobs(jobs::Jobs),
+    Logs(status::Logs),
+    Run(run::Run),
+    Doctor(doctor::Doctor),
+    Purge(purge::Purge),
+    /// Keeps one container; the server starts it.
+    #[command(hide = true)]
+    Shim {
+        /// Directory of the container.
+        dir: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // The shim forks, which only a process with a single thread may do safely.
+    if let Command::Shim { dir } = &cli.command {
+        return luthier_runtime_oci::shim_main(dir);
+    }
+    start_log();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            output::failure(&Error::internal("starting", e));
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::debug!(chain = error.chain(), "failed");
+            output::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<()> {
+    let client = || Client::new(&cli.connection);
+    match cli.command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Deploy(args) => deploy::run(&client()?, &args).await,
+        Command::Predict(args) => predict::run(&client()?, &args).await,
+        Command::Explain(args) => explain::run(&client()?, &args).await,
+        Command::Ps(args) => status::ps(&client()?, &args).await,
+        Command::Jobs(args) => jobs::run(&client()?, &args).await,
+        Command::Logs(args) => status::logs(&client()?, &args).await,
+        Command::Run(args) => run::run(&args).await,
+        Command::Doctor(args) => doctor::run(&args).await,
+        Command::Purge(args) => purge::run(&args).await,
+        Command::Shim { .. } => Ok(()),
+    }
+}
+
+/// The log goes to standard error; `RUST_LOG` chooses what.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::is_watched())
+        .init();
+}

@@ -4,13 +4,16 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+pub mod doctor;
 mod envelope;
 mod extract;
 mod listing;
+pub mod machine;
 mod retried;
 mod router;
 mod routes;
 mod upload;
 mod views;
+pub mod serve;
 
 pub use router::router;

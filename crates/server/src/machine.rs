@@ -79,7 +79,7 @@ impl Machine {
             Arc::new(LocalImages::new(ImageOptions { layout: layout.clone(), mirror: None })?);
         let mut env_options = EnvOptions::new(layout.clone());
         env_options.runtime = Some(runtime.clone());
-        let envs = Arc::new(UvEnvs::new(env_options)?);
+        let envs = Arc::new(UvEnvs::new(env_options));
         Ok(Self { data, layout, images, envs, runtime })
     }
 

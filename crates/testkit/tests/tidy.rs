@@ -23,8 +23,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gateway", &["types", "ports", "data"]),
     ("store", &["types", "ports"]),
     ("jobs", &["types", "store"]),
-    ("controllers", &["types", "ports", "store", "gateway", "data"]),
-    ("app", &["types", "ports", "store", "jobs", "gateway", "data", "explain", "inspect"]),
+    (
+        "controllers",
+        &["types", "ports", "store", "gateway", "data"],
+    ),
+    (
+        "app",
+        &[
+            "types", "ports", "store", "jobs", "gateway", "data", "explain", "inspect",
+        ],
+    ),
     (
         "server",
         &[
@@ -42,7 +50,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "host",
         ],
     ),
-    ("testkit", &["types", "ports", "store", "jobs", "gateway", "data", "app"]),
+    (
+        "testkit",
+        &["types", "ports", "store", "jobs", "gateway", "data", "app"],
+    ),
     ("luthier", &["types", "server", "runtime-oci"]),
 ];
 
@@ -52,7 +63,10 @@ const HARD_LINES: usize = 600;
 const SOFT_EXCEPTIONS: usize = 6;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn crates() -> Vec<PathBuf> {
@@ -66,7 +80,9 @@ fn crates() -> Vec<PathBuf> {
 }
 
 fn rust_files(dir: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -95,7 +111,11 @@ fn arrows_of(manifest: &str) -> BTreeSet<String> {
         if line.starts_with('[') {
             inside = line.trim() == "[dependencies]";
         } else if inside && let Some(rest) = line.strip_prefix("luthier-") {
-            found.insert(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '-').collect());
+            found.insert(
+                rest.chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '-')
+                    .collect(),
+            );
         }
     }
     found
@@ -106,10 +126,15 @@ fn arrows_point_down() {
     let allowed: BTreeMap<_, _> = ARROWS.iter().copied().collect();
     for dir in crates() {
         let manifest = fs::read_to_string(dir.join("Cargo.toml")).unwrap();
-        let name = manifest.lines().find_map(|l| l.strip_prefix("name = ")).unwrap();
+        let name = manifest
+            .lines()
+            .find_map(|l| l.strip_prefix("name = "))
+            .unwrap();
         let name = name.trim_matches('"');
         let name = name.strip_prefix("luthier-").unwrap_or(name);
-        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in the table of arrows"));
+        let may = allowed
+            .get(name)
+            .unwrap_or_else(|| panic!("{name} is not in the table of arrows"));
         for used in arrows_of(&manifest) {
             assert!(may.contains(&used.as_str()), "{name} may not use {used}");
         }
@@ -142,8 +167,15 @@ fn files_are_small() {
     let mut large = vec![];
     for path in all_rust_files().into_iter().filter(|p| !is_test_file(p)) {
         let text = fs::read_to_string(&path).unwrap();
-        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
-        assert!(lines <= HARD_LINES, "{} has {lines} lines, more than {HARD_LINES}", path.display());
+        let lines = text
+            .lines()
+            .take_while(|line| !line.starts_with("#[cfg(test)]"))
+            .count();
+        assert!(
+            lines <= HARD_LINES,
+            "{} has {lines} lines, more than {HARD_LINES}",
+            path.display()
+        );
         if lines > SOFT_LINES {
             large.push(format!("{}: {lines}", path.display()));
         }
@@ -159,7 +191,11 @@ fn files_are_small() {
 fn every_file_says_what_it_is() {
     for path in all_rust_files() {
         let text = fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("//! "), "{} does not begin with a module doc", path.display());
+        assert!(
+            text.starts_with("//! "),
+            "{} does not begin with a module doc",
+            path.display()
+        );
     }
 }
 
@@ -168,10 +204,22 @@ fn every_error_code_has_its_page() {
     let dir = root().join("docs/errors");
     let mut pages: BTreeSet<String> = fs::read_dir(&dir)
         .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
         .collect();
     for code in luthier_types::Code::ALL {
-        assert!(pages.remove(&code.to_string()), "docs/errors/{code}.md is missing");
+        assert!(
+            pages.remove(&code.to_string()),
+            "docs/errors/{code}.md is missing"
+        );
     }
     assert!(pages.is_empty(), "pages of no code: {pages:?}");
 }

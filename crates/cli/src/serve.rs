@@ -1,0 +1,90 @@
+//! `luthier serve`: flags over environment over file over defaults.
+
+use std::path::{Path, PathBuf};
+
+use luthier_server::serve::{self, Config};
+use luthier_types::{Code, Error, Result};
+use serde::Deserialize;
+
+/// Start the server.
+#[derive(clap::Args)]
+pub(crate) struct Serve {
+    /// Address to listen on.
+    #[arg(long, env = "LUTHIER_LISTEN")]
+    listen: Option<String>,
+    /// Directory of all state; deleting it removes everything.
+    #[arg(long, env = "LUTHIER_DATA")]
+    data: Option<PathBuf>,
+    /// Directory of layers; below the data directory when left out.
+    #[arg(long, env = "LUTHIER_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Settings file (TOML); luthier.toml is read when it is there.
+    #[arg(long, env = "LUTHIER_CONFIG")]
+    config: Option<PathBuf>,
+    /// Admin token; made and kept in DATA/admin-token when left out.
+    #[arg(long, env = "LUTHIER_ADMIN_TOKEN", hide_env_values = true, hide = true)]
+    admin_token: Option<String>,
+    /// Seconds a model may take to load.
+    #[arg(long, env = "LUTHIER_LOAD_TIMEOUT")]
+    load_timeout: Option<u64>,
+    /// Most MiB that a package may unpack to.
+    #[arg(long, env = "LUTHIER_MAX_PACKAGE_MIB")]
+    max_package_mib: Option<u64>,
+    /// Make the CPU reservation of a replica a hard cap as well.
+    #[arg(long, env = "LUTHIER_CPU_CAP")]
+    cpu_cap: bool,
+    /// For tests: stop for good after the effect of this job step and before it is recorded.
+    #[arg(long, hide = true)]
+    pause_after: Option<String>,
+}
+
+/// The settings file. Every key is optional.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    listen: Option<String>,
+    data: Option<PathBuf>,
+    cache_dir: Option<PathBuf>,
+    load_timeout: Option<u64>,
+    max_package_mib: Option<u64>,
+    cpu_cap: Option<bool>,
+}
+
+/// Runs `luthier serve`.
+pub(crate) async fn run(args: Serve) -> Result<()> {
+    let file = read_file(args.config.as_deref())?;
+    let defaults = Config::default();
+    serve::run(Config {
+        listen: args.listen.or(file.listen).unwrap_or(defaults.listen),
+        data: args.data.or(file.data).unwrap_or(defaults.data),
+        cache: args.cache_dir.or(file.cache_dir),
+        admin_token: args.admin_token,
+        load_timeout_seconds: args
+            .load_timeout
+            .or(file.load_timeout)
+            .unwrap_or(defaults.load_timeout_seconds),
+        max_package_mib: args
+            .max_package_mib
+            .or(file.max_package_mib)
+            .unwrap_or(defaults.max_package_mib),
+        cpu_cap: args.cpu_cap || file.cpu_cap.unwrap_or(false),
+        pause_after: args.pause_after,
+    })
+    .await
+}
+
+fn read_file(path: Option<&Path>) -> Result<File> {
+    let (path, needed) = match path {
+        Some(path) => (path, true),
+        None => (Path::new("luthier.toml"), false),
+    };
+    match fs_err::read_to_string(path) {
+        Ok(text) => toml::from_str(&text).map_err(|e| {
+            Error::new(Code::BadRequest, format!("{} is not understood: {e}", path.display()))
+                .hint("Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap.")
+        }),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => Ok(File::default()),
+        Err(e) => Err(Error::new(Code::BadRequest, format!("cannot read {}", path.display()))
+            .source(e)),
+    }
+}

@@ -1,0 +1,83 @@
+//! `luthier ps` and `luthier logs`.
+
+use luthier_types::Result;
+use serde_json::Value;
+
+use crate::{
+    client::{Client, text},
+    jobs::word,
+    models::{self, ModelName},
+    output,
+};
+
+/// List deployments and their replicas.
+#[derive(clap::Args)]
+pub(crate) struct Ps {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Show the last lines a model's replicas wrote.
+#[derive(clap::Args)]
+pub(crate) struct Logs {
+    /// PROJECT/MODEL or PROJECT/MODEL:VERSION.
+    model: ModelName,
+    /// How many lines of each replica.
+    #[arg(long, default_value_t = 100)]
+    lines: u32,
+}
+
+/// Runs `luthier ps`.
+pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
+    let answer = client.get("/v1/deployments").await?;
+    if args.json {
+        output::data(answer.to_string());
+        return Ok(());
+    }
+    let heading = ["MODEL", "PHASE", "READY", "CPU", "MEMORY", "PYTHON", "IMAGE", "LAST FAILURE"];
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    for deployment in answer["items"].as_array().into_iter().flatten() {
+        let replicas = deployment["running"].as_array().cloned().unwrap_or_default();
+        let used: Vec<String> = replicas
+            .iter()
+            .filter_map(|replica| replica["memory"].as_u64())
+            .map(|bytes| format!("{}", bytes.div_ceil(1 << 20)))
+            .collect();
+        let used = if used.is_empty() { "-".to_owned() } else { used.join("+") };
+        rows.push(vec![
+            format!(
+                "{}/{}:{}",
+                word(&deployment["project"]),
+                word(&deployment["model"]),
+                word(&deployment["version"])
+            ),
+            word(&deployment["phase"]),
+            format!("{}/{}", word(&deployment["ready_replicas"]), word(&deployment["replicas"])),
+            word(&deployment["cpu"]),
+            format!("{used} of {} MiB", word(&deployment["memory"])),
+            replicas.first().map_or_else(String::new, |r: &Value| word(&r["python"])),
+            word(&deployment["image_uri"]),
+            word(&deployment["failure"]["code"]),
+        ]);
+    }
+    output::table(&rows);
+    Ok(())
+}
+
+/// Runs `luthier logs`.
+pub(crate) async fn logs(client: &Client, args: &Logs) -> Result<()> {
+    let model = models::model(client, &args.model).await?;
+    let id = text(&model, "id")?;
+    let answer = client.get(&format!("/v1/models/{id}/logs?lines={}", args.lines)).await?;
+    let replicas = answer["items"].as_array().cloned().unwrap_or_default();
+    for replica in &replicas {
+        if replicas.len() > 1 {
+            output::note(format!("== {}", word(&replica["id"])));
+        }
+        for line in replica["lines"].as_array().into_iter().flatten() {
+            output::data(word(line));
+        }
+    }
+    Ok(())
+}
