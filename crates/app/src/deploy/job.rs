@@ -5,7 +5,7 @@
 //! this job starts nothing. Nothing else changes a model's deployment meanwhile, because every job
 //! that does has the model's id as its exclusive key.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -19,6 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{DEPLOY, DeployPayload, before::Before, image, layers::Stage};
 use crate::{App, lookup::not_found, predict::heavy};
+
+/// How often, and with what pause, it is looked whether traffic has left a revision.
+const DISCARD_LOOKS: u32 = 200;
+const DISCARD_PAUSE: Duration = Duration::from_millis(150);
 
 /// Runs deploy jobs.
 pub struct DeployJob(Arc<App>);
@@ -112,6 +116,23 @@ impl DeployJob {
         Ok(Locked { image, lock })
     }
 
+    /// Removes the revision of a failed deployment, once traffic has left it: it may have served
+    /// for a moment before the job failed. One that is not left in time stays, and does no harm.
+    async fn discard_revision(&self, id: RevisionId) -> Result<()> {
+        for _ in 0..DISCARD_LOOKS {
+            let mut db = self.0.deps.store.write().await?;
+            artifacts::delete_unused_revision(&mut db, id).await?;
+            let gone = deployments::revision(&mut db, id).await?.is_none();
+            db.commit().await.map_err(failed("removing a revision"))?;
+            if gone {
+                return Ok(());
+            }
+            tokio::time::sleep(DISCARD_PAUSE).await;
+        }
+        tracing::warn!(revision = %id, "the revision of a failed deployment still serves");
+        Ok(())
+    }
+
     async fn build(&self, ctx: &StepContext) -> Result<()> {
         let locked: Locked = ctx.need("lock")?;
         self.0
@@ -164,10 +185,10 @@ impl JobKind for DeployJob {
                 .before
                 .restore(&mut db, payload.model_id, Timestamp::now())
                 .await?;
-            artifacts::delete_unused_revision(&mut db, revision).await?;
             db.commit().await.map_err(failed("undoing a deployment"))?;
             self.0.forget_model(payload.model_id);
             self.0.deps.wake_deployments.notify_one();
+            self.discard_revision(revision).await?;
         }
         let package = match unpacked {
             Some(unpacked) => Some(unpacked.package),

@@ -38,6 +38,8 @@ impl App {
         // The job's own id, so that running again makes no second revision.
         let id = RevisionId(ctx.job().0);
         let card = self.model_card(model).await?;
+        // Until the revision is stored nothing mentions the blob, and it must not be cleared away.
+        let _blobs = self.blobs_in_use.read().await;
         let validation = self.validation_rows(&card, ctx).await?;
         // Until the revision is stored, a failing job with the same package may remove the layer.
         let _layers = self.layers.lock().await;

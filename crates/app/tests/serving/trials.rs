@@ -171,11 +171,8 @@ impl testing::World for Trial {
         assert_eq!((d.replicas, d.resources.memory.0), (1, 256), "{step}");
         assert_eq!(model.artifact_status, ArtifactStatus::UserUploaded);
         assert_eq!(model.artifact_files, before.files, "{step}");
-        // A revision that served when the job failed is left for its replicas to drain.
-        if step != "await_ready" {
-            assert_eq!(revisions(&self.world).await, 1, "{step}");
-            assert_eq!(self.world.layers("packages"), before.packages, "{step}");
-        }
+        assert_eq!(revisions(&self.world).await, 1, "{step}");
+        assert_eq!(self.world.layers("packages"), before.packages, "{step}");
     }
 }
 
