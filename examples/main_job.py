@@ -9,6 +9,7 @@ does not hold.
 
 import argparse
 import json
+import logging
 import math
 import os
 import time
@@ -166,6 +167,8 @@ def check_running(example: Example) -> dict:
 
 def main_job(project_name: str, say=print) -> list:
     """The whole of it; gives the examples with their models."""
+    # With a handler of our own the client does not print every request.
+    logging.getLogger().addHandler(logging.NullHandler())
     fdl.init(url=os.environ["LUTHIER_URL"], token=os.environ["LUTHIER_TOKEN"])
     say(f"fiddler-client {fdl.__version__} is connected to {os.environ['LUTHIER_URL']}")
     project = fdl.Project(name=project_name).create()

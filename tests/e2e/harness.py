@@ -147,6 +147,10 @@ def leftovers(directory: Path) -> list:
     return left
 
 
+def process_is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 def cgroups() -> set:
     """Every cgroup of a container."""
     found = set()

@@ -66,7 +66,7 @@ CASES = {
         "    BALLAST = bytearray(600 * 1024 * 1024)\n",
         {"memory": 256},
         "ModelServeError",
-        ["256 MiB", "memory", "peak", "Give it"],
+        ["256 MiB", "memory", "peak", "384 MiB"],
     ),
     "exits": (
         "import os\n\ndef get_model():\n    print('last words', flush=True)\n    os._exit(3)\n",
@@ -93,7 +93,7 @@ def check_failure(server, project, directory, code, texts, **params):
     assert code in message
     for text in texts:
         assert text in message, f"{text!r} is not in:\n{message}"
-    assert server.containers() == before, "a container is left"
+    assert set(server.containers()) <= set(before), "a container is left"
     assert packages_on_disk() == layers, "an unpacked package is left"
     assert fdl.Model.get(id_=model.id).artifact_status == "no_model"
     status, body = server.call("GET", f"/v3/models/{model.id}/deployment")
@@ -143,7 +143,7 @@ def member(name, kind=tarfile.REGTYPE, content=b"x", link=""):
         (member("/etc/cron.d/evil"), "/etc/cron.d/evil"),
         (member("../../evil"), ".."),
         (member("link", tarfile.SYMTYPE, link="/etc/shadow"), "link"),
-        (member("hard", tarfile.LNKTYPE, link="../../../etc/shadow"), "hard"),
+        (member("hard", tarfile.LNKTYPE, link="../../../etc/shadow"), "/etc/shadow"),
         (member("device", tarfile.CHRTYPE), "device"),
         (member("pipe", tarfile.FIFOTYPE), "pipe"),
     ],

@@ -8,12 +8,13 @@ use serde_json::Value;
 
 /// Where the server is and how to be let in.
 #[derive(clap::Args, Clone)]
+#[command(next_help_heading = "Server")]
 pub(crate) struct Connection {
     /// Address of the server.
-    #[arg(long, env = "LUTHIER_URL", default_value = "http://127.0.0.1:8580", global = true)]
+    #[arg(long, env = "LUTHIER_URL", default_value = "http://127.0.0.1:8580")]
     url: String,
     /// Token; a server keeps its own in DATA/admin-token.
-    #[arg(long, env = "LUTHIER_TOKEN", hide_env_values = true, global = true)]
+    #[arg(long, env = "LUTHIER_TOKEN", hide_env_values = true)]
     token: Option<String>,
 }
 
@@ -37,11 +38,17 @@ impl Client {
             .connect_timeout(Duration::from_secs(5))
             .build()
             .map_err(|e| Error::internal("setting up the HTTP client", e))?;
-        Ok(Self { http, base: connection.url.trim_end_matches('/').to_owned(), token })
+        Ok(Self {
+            http,
+            base: connection.url.trim_end_matches('/').to_owned(),
+            token,
+        })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token)
+        self.http
+            .request(method, format!("{}{path}", self.base))
+            .bearer_auth(&self.token)
     }
 
     /// GETs `path` and gives `data` of the answer.
@@ -51,8 +58,10 @@ impl Client {
 
     /// GETs `path` with query parameters and gives `data` of the answer.
     pub(crate) async fn get_with(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
-        let query: Vec<String> =
-            query.iter().map(|(key, value)| format!("{key}={}", escape(value))).collect();
+        let query: Vec<String> = query
+            .iter()
+            .map(|(key, value)| format!("{key}={}", escape(value)))
+            .collect();
         self.get(&format!("{path}?{}", query.join("&"))).await
     }
 
@@ -73,15 +82,23 @@ impl Client {
         })?;
         let part = reqwest::multipart::Part::stream(file).file_name(name.to_owned());
         let form = reqwest::multipart::Form::new().part("file", part);
-        let file = self.data(self.request(Method::POST, "/v3/files/upload").multipart(form)).await?;
+        let file = self
+            .data(
+                self.request(Method::POST, "/v3/files/upload")
+                    .multipart(form),
+            )
+            .await?;
         text(&file, "id")
     }
 
     async fn data(&self, request: RequestBuilder) -> Result<Value> {
         let response = request.send().await.map_err(|e| {
-            Error::new(Code::ModelUnavailable, format!("no server answers at {}", self.base))
-                .hint("Start one with `luthier serve`, or set LUTHIER_URL.")
-                .source(e)
+            Error::new(
+                Code::ModelUnavailable,
+                format!("no server answers at {}", self.base),
+            )
+            .hint("Start one with `luthier serve`, or set LUTHIER_URL.")
+            .source(e)
         })?;
         let status = response.status();
         let mut body = read(response).await?;
@@ -93,8 +110,10 @@ impl Client {
 }
 
 async fn read(response: Response) -> Result<Value> {
-    let bytes =
-        response.bytes().await.map_err(|e| Error::internal("reading the server's answer", e))?;
+    let bytes = response
+        .bytes()
+        .await
+        .map_err(|e| Error::internal("reading the server's answer", e))?;
     serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(Code::Internal, "the answer is not JSON")
             .hint("Check that LUTHIER_URL names a Luthier server.")
@@ -112,7 +131,7 @@ fn refusal(status: StatusCode, body: &Value) -> Error {
         StatusCode::UNAUTHORIZED => Code::Unauthorized,
         _ => Code::BadRequest,
     });
-    let message = error["message"].as_str().unwrap_or("the server refused");
+    let message = detail["message"].as_str().unwrap_or("the server refused");
     let evidence: Evidence = serde_json::from_value(error["evidence"].clone()).unwrap_or_default();
     let failure = Error::new(code, message).evidence(evidence);
     match detail["help"].as_str() {

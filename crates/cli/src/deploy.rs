@@ -74,7 +74,11 @@ pub(crate) async fn run(client: &Client, args: &Deploy) -> Result<()> {
     let archive = pack(&args.dir)?;
     let file_id = client.upload(archive.path(), "files.tar.gz").await?;
     let mut params = json!({});
-    let settings = [("cpu", args.cpu), ("memory", args.memory), ("replicas", args.replicas)];
+    let settings = [
+        ("cpu", args.cpu),
+        ("memory", args.memory),
+        ("replicas", args.replicas),
+    ];
     for (key, value) in settings {
         if let Some(value) = value {
             params[key] = value.into();
@@ -106,15 +110,25 @@ async fn create(client: &Client, args: &Deploy) -> Result<Value> {
     let project = match find_project(client, &args.project).await? {
         Some(id) => id,
         None => {
-            let made = client.post("/v3/projects", &json!({"name": args.project})).await?;
+            let made = client
+                .post("/v3/projects", &json!({"name": args.project}))
+                .await?;
             text(&made, "id")?
         }
     };
 
-    let sample_name = sample.file_name().and_then(|n| n.to_str()).unwrap_or("sample.csv");
+    let sample_name = sample
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or("sample.csv");
     let file_id = client.upload(sample, sample_name).await?;
-    let inferred = client.post("/v3/model-factory", &json!({"file_id": file_id})).await?;
-    let columns = inferred["schema"]["columns"].as_array().cloned().unwrap_or_default();
+    let inferred = client
+        .post("/v3/model-factory", &json!({"file_id": file_id}))
+        .await?;
+    let columns = inferred["schema"]["columns"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let names: Vec<&str> = columns.iter().filter_map(|c| c["name"].as_str()).collect();
     for wanted in args.outputs.iter().chain(&args.target) {
         if !names.contains(&wanted.as_str()) {
@@ -127,7 +141,10 @@ async fn create(client: &Client, args: &Deploy) -> Result<Value> {
         !args.outputs.iter().any(|o| o == **name) && args.target.as_deref() != Some(**name)
     };
     let inputs: Vec<&str> = names.iter().filter(apart).copied().collect();
-    let task = args.task.clone().unwrap_or_else(|| guess_task(&args.outputs, &columns).to_owned());
+    let task = args
+        .task
+        .clone()
+        .unwrap_or_else(|| guess_task(&args.outputs, &columns).to_owned());
 
     let model = client
         .post(
@@ -159,7 +176,12 @@ async fn create(client: &Client, args: &Deploy) -> Result<Value> {
         )
         .await?;
     jobs::wait(client, &text(&publish["job"], "id")?).await?;
-    output::note(format!("made {}/{} as {task} with {} inputs", args.project, args.model, inputs.len()));
+    output::note(format!(
+        "made {}/{} as {task} with {} inputs",
+        args.project,
+        args.model,
+        inputs.len()
+    ));
     Ok(model)
 }
 
@@ -168,7 +190,9 @@ fn guess_task(outputs: &[String], columns: &[Value]) -> &'static str {
     if outputs.len() > 1 {
         return "multiclass_classification";
     }
-    let column = columns.iter().find(|c| c["name"].as_str() == outputs.first().map(String::as_str));
+    let column = columns
+        .iter()
+        .find(|c| c["name"].as_str() == outputs.first().map(String::as_str));
     let bound = |key: &str| column.and_then(|c| c[key].as_f64());
     match (bound("min"), bound("max")) {
         (Some(min), Some(max)) if min >= 0.0 && max <= 1.0 => "binary_classification",
@@ -186,6 +210,8 @@ pub(crate) fn pack(dir: &Path) -> Result<tempfile::NamedTempFile> {
     let mut tar = tar::Builder::new(gzip);
     tar.follow_symlinks(false);
     tar.append_dir_all(".", dir).map_err(failed)?;
-    tar.into_inner().and_then(|gzip| gzip.finish()).map_err(failed)?;
+    tar.into_inner()
+        .and_then(|gzip| gzip.finish())
+        .map_err(failed)?;
     Ok(file)
 }

@@ -28,7 +28,11 @@ pub(crate) async fn run(args: &Doctor) -> Result<()> {
         output::data(serde_json::to_string(&probes).unwrap_or_default());
     } else {
         let row = |p: &Probe| {
-            vec![if p.ok { "ok" } else { "NO" }.to_owned(), p.name.clone(), p.detail.clone()]
+            vec![
+                if p.ok { "ok" } else { "NO" }.to_owned(),
+                p.name.clone(),
+                p.detail.clone(),
+            ]
         };
         output::table(&probes.iter().map(row).collect::<Vec<_>>());
     }
@@ -37,8 +41,10 @@ pub(crate) async fn run(args: &Doctor) -> Result<()> {
         output::note(format!("{}: {}", probe.name, probe.hint));
     }
     if missing.iter().any(|p| p.required) {
-        return Err(Error::new(Code::ContainerFailed, "this machine cannot run models yet")
-            .hint("Mend what is marked NO above and run `luthier doctor` again."));
+        return Err(
+            Error::new(Code::ContainerFailed, "this machine cannot run models yet")
+                .hint("Mend what is marked NO above and run `luthier doctor` again."),
+        );
     }
     Ok(())
 }

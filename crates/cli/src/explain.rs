@@ -65,7 +65,10 @@ fn print(name: &str, explanation: &Value) {
         number(&explanation["baseline_prediction"]),
         number(&explanation["GEM"]["attribution"]),
     ));
-    let contents = explanation["GEM"]["contents"].as_array().cloned().unwrap_or_default();
+    let contents = explanation["GEM"]["contents"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let mut features: Vec<&Value> = contents.iter().collect();
     let size = |feature: &&Value| number(&feature["attribution"]).abs();
     features.sort_by(|a, b| size(b).total_cmp(&size(a)));
@@ -73,7 +76,11 @@ fn print(name: &str, explanation: &Value) {
     let mut rows = vec![];
     for feature in features {
         let attribution = number(&feature["attribution"]);
-        let share = if largest > 0.0 { attribution.abs() / largest * 20.0 } else { 0.0 };
+        let share = if largest > 0.0 {
+            attribution.abs() / largest * 20.0
+        } else {
+            0.0
+        };
         let sign = if attribution < 0.0 { "-" } else { "+" };
         let uncertainty = feature["attribution-uncertainty"].as_f64();
         rows.push(vec![

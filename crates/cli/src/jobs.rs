@@ -30,12 +30,18 @@ pub(crate) async fn run(client: &Client, args: &Jobs) -> Result<()> {
 }
 
 async fn list(client: &Client, args: &Jobs) -> Result<()> {
-    let answer = client.get(&format!("/v1/jobs?limit={}", args.limit)).await?;
+    let answer = client
+        .get(&format!("/v1/jobs?limit={}", args.limit))
+        .await?;
     if args.json {
         output::data(answer.to_string());
         return Ok(());
     }
-    let mut rows = vec![["JOB", "NAME", "STATUS", "PROGRESS", "CREATED", "ERROR"].map(String::from).to_vec()];
+    let mut rows = vec![
+        ["JOB", "NAME", "STATUS", "PROGRESS", "CREATED", "ERROR"]
+            .map(String::from)
+            .to_vec(),
+    ];
     for job in answer["items"].as_array().into_iter().flatten() {
         rows.push(vec![
             word(&job["id"]),
@@ -56,12 +62,25 @@ async fn show(client: &Client, id: &str, json: bool) -> Result<()> {
         output::data(job.to_string());
         return Ok(());
     }
-    output::data(format!("{}  {}  {}", word(&job["id"]), word(&job["name"]), word(&job["status"])));
+    output::data(format!(
+        "{}  {}  {}",
+        word(&job["id"]),
+        word(&job["name"]),
+        word(&job["status"])
+    ));
     for step in job["steps"].as_array().into_iter().flatten() {
-        output::data(format!("  {:<12} {}", word(&step["name"]), word(&step["status"])));
+        output::data(format!(
+            "  {:<12} {}",
+            word(&step["name"]),
+            word(&step["status"])
+        ));
     }
     for line in job["log"].as_array().into_iter().flatten() {
-        output::data(format!("  {} | {}", word(&line["step"]), word(&line["line"])));
+        output::data(format!(
+            "  {} | {}",
+            word(&line["step"]),
+            word(&line["line"])
+        ));
     }
     if let Some(error) = error_of(&job) {
         output::failure(&error);
@@ -90,7 +109,10 @@ pub(crate) async fn wait(client: &Client, id: &str) -> Result<()> {
             .as_array()
             .and_then(|steps| steps.iter().find(|s| s["status"] == "running"))
             .map(|step| word(&step["name"]));
-        let line = job["log"].as_array().and_then(|log| log.last()).map(|l| word(&l["line"]));
+        let line = job["log"]
+            .as_array()
+            .and_then(|log| log.last())
+            .map(|l| word(&l["line"]));
         let step = running.unwrap_or_else(|| word(&job["name"]));
         bar.set_message(match line {
             Some(line) => format!("{step}: {}", line.chars().take(80).collect::<String>()),

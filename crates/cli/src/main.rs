@@ -25,10 +25,8 @@ use luthier_types::{Error, Result};
 /// Runs every machine-learning model in its own container with its own dependencies, and explains its
 /// predictions.
 #[derive(Parser)]
-#[command(name = "luthier", version, propagate_version = true)]
+#[command(name = "luthier", version)]
 struct Cli {
-    #[command(flatten)]
-    connection: Connection,
     #[command(subcommand)]
     command: Command,
 }
@@ -36,12 +34,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    Deploy(deploy::Deploy),
-    Predict(predict::Predict),
-    Explain(explain::Explain),
-    Ps(status::Ps),
-    Jobs(jobs::Jobs),
-    Logs(status::Logs),
+    Deploy(Remote<deploy::Deploy>),
+    Predict(Remote<predict::Predict>),
+    Explain(Remote<explain::Explain>),
+    Ps(Remote<status::Ps>),
+    Jobs(Remote<jobs::Jobs>),
+    Logs(Remote<status::Logs>),
     Run(run::Run),
     Doctor(doctor::Doctor),
     Purge(purge::Purge),
@@ -51,6 +49,21 @@ enum Command {
         /// Directory of the container.
         dir: PathBuf,
     },
+}
+
+/// A command that calls a server.
+#[derive(clap::Args)]
+struct Remote<T: clap::Args> {
+    #[command(flatten)]
+    args: T,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+impl<T: clap::Args> Remote<T> {
+    fn client(&self) -> Result<Client> {
+        Client::new(&self.connection)
+    }
 }
 
 fn main() -> ExitCode {
@@ -78,15 +91,14 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<()> {
-    let client = || Client::new(&cli.connection);
     match cli.command {
         Command::Serve(args) => serve::run(args).await,
-        Command::Deploy(args) => deploy::run(&client()?, &args).await,
-        Command::Predict(args) => predict::run(&client()?, &args).await,
-        Command::Explain(args) => explain::run(&client()?, &args).await,
-        Command::Ps(args) => status::ps(&client()?, &args).await,
-        Command::Jobs(args) => jobs::run(&client()?, &args).await,
-        Command::Logs(args) => status::logs(&client()?, &args).await,
+        Command::Deploy(c) => deploy::run(&c.client()?, &c.args).await,
+        Command::Predict(c) => predict::run(&c.client()?, &c.args).await,
+        Command::Explain(c) => explain::run(&c.client()?, &c.args).await,
+        Command::Ps(c) => status::ps(&c.client()?, &c.args).await,
+        Command::Jobs(c) => jobs::run(&c.client()?, &c.args).await,
+        Command::Logs(c) => status::logs(&c.client()?, &c.args).await,
         Command::Run(args) => run::run(&args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Purge(args) => purge::run(&args).await,

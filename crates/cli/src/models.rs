@@ -30,7 +30,11 @@ impl FromStr for ModelName {
         if project.is_empty() || model.is_empty() || version.as_deref() == Some("") {
             return Err(wrong());
         }
-        Ok(Self { project: project.to_owned(), model: model.to_owned(), version })
+        Ok(Self {
+            project: project.to_owned(),
+            model: model.to_owned(),
+            version,
+        })
     }
 }
 
@@ -40,8 +44,9 @@ fn equal(field: &str, value: &str) -> Value {
 
 async fn first(client: &Client, path: &str, rules: Vec<Value>) -> Result<Option<Value>> {
     let filter = json!({"condition": "AND", "rules": rules}).to_string();
-    let mut page =
-        client.get_with(path, &[("filter", &filter), ("ordering", "created_at")]).await?;
+    let mut page = client
+        .get_with(path, &[("filter", &filter), ("ordering", "created_at")])
+        .await?;
     Ok(page["items"].get_mut(0).map(Value::take))
 }
 
@@ -53,11 +58,20 @@ pub(crate) async fn find_project(client: &Client, name: &str) -> Result<Option<S
 
 /// The whole model, if there is one of that name.
 pub(crate) async fn find_model(client: &Client, name: &ModelName) -> Result<Option<Value>> {
-    let Some(project) = find_project(client, &name.project).await? else { return Ok(None) };
+    let Some(project) = find_project(client, &name.project).await? else {
+        return Ok(None);
+    };
     let mut rules = vec![equal("name", &name.model), equal("project_id", &project)];
-    rules.extend(name.version.as_deref().map(|version| equal("version", version)));
+    rules.extend(
+        name.version
+            .as_deref()
+            .map(|version| equal("version", version)),
+    );
     match first(client, "/v3/models", rules).await? {
-        Some(item) => client.get(&format!("/v3/models/{}", text(&item, "id")?)).await.map(Some),
+        Some(item) => client
+            .get(&format!("/v3/models/{}", text(&item, "id")?))
+            .await
+            .map(Some),
         None => Ok(None),
     }
 }
@@ -68,8 +82,11 @@ pub(crate) async fn find_model(client: &Client, name: &ModelName) -> Result<Opti
 /// `NotFound` when there is none.
 pub(crate) async fn model(client: &Client, name: &ModelName) -> Result<Value> {
     find_model(client, name).await?.ok_or_else(|| {
-        Error::new(Code::NotFound, format!("there is no model {}/{}", name.project, name.model))
-            .hint("`luthier ps` lists the deployed models.")
+        Error::new(
+            Code::NotFound,
+            format!("there is no model {}/{}", name.project, name.model),
+        )
+        .hint("`luthier ps` lists the deployed models.")
     })
 }
 
@@ -78,8 +95,10 @@ pub(crate) async fn dataset(client: &Client, model_id: &str, name: &str) -> Resu
     let rules = vec![equal("name", name), equal("model_id", model_id)];
     match first(client, "/v3/environments", rules).await? {
         Some(dataset) => text(&dataset, "id"),
-        None => Err(Error::new(Code::NotFound, format!("the model has no dataset `{name}`"))
-            .hint("Publish it first, or leave --reference out to use the model's own.")),
+        None => Err(
+            Error::new(Code::NotFound, format!("the model has no dataset `{name}`"))
+                .hint("Publish it first, or leave --reference out to use the model's own."),
+        ),
     }
 }
 
@@ -91,7 +110,11 @@ mod tests {
     fn names_have_a_project_a_model_and_perhaps_a_version() {
         let name: ModelName = "bank/churn:v2".parse().unwrap();
         assert_eq!(
-            (name.project.as_str(), name.model.as_str(), name.version.as_deref()),
+            (
+                name.project.as_str(),
+                name.model.as_str(),
+                name.version.as_deref()
+            ),
             ("bank", "churn", Some("v2"))
         );
         assert_eq!("bank/churn".parse::<ModelName>().unwrap().version, None);

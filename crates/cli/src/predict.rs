@@ -30,7 +30,9 @@ pub(crate) async fn run(client: &Client, args: &Predict) -> Result<()> {
     let model = models::model(client, &args.model).await?;
     let id = text(&model, "id")?;
     for chunk in rows.chunks(ROWS_PER_REQUEST) {
-        let answer = client.post("/v3/predict", &json!({"model_id": id, "data": chunk})).await?;
+        let answer = client
+            .post("/v3/predict", &json!({"model_id": id, "data": chunk}))
+            .await?;
         for prediction in answer["predictions"].as_array().into_iter().flatten() {
             output::data(prediction.to_string());
         }
@@ -40,7 +42,11 @@ pub(crate) async fn run(client: &Client, args: &Predict) -> Result<()> {
 
 fn read_input(path: &std::path::Path) -> Result<String> {
     let failed = |e: std::io::Error| {
-        Error::new(Code::BadRequest, format!("cannot read {}: {e}", path.display())).source(e)
+        Error::new(
+            Code::BadRequest,
+            format!("cannot read {}: {e}", path.display()),
+        )
+        .source(e)
     };
     if path.as_os_str() == "-" {
         let mut text = String::new();
@@ -58,7 +64,8 @@ fn read_rows(input: &str) -> Result<Vec<Map<String, Value>>> {
     };
     let start = input.trim_start();
     if start.starts_with('[') {
-        return serde_json::from_str(start).map_err(|e| wrong(format!("the input is no array of rows: {e}")));
+        return serde_json::from_str(start)
+            .map_err(|e| wrong(format!("the input is no array of rows: {e}")));
     }
     if start.starts_with('{') {
         return serde_json::Deserializer::from_str(start)
@@ -67,13 +74,26 @@ fn read_rows(input: &str) -> Result<Vec<Map<String, Value>>> {
             .map_err(|e| wrong(format!("the input is no list of rows: {e}")));
     }
     let mut reader = csv::Reader::from_reader(start.as_bytes());
-    let heading = reader.headers().map_err(|e| wrong(format!("the heading cannot be read: {e}")))?.clone();
+    let heading = reader
+        .headers()
+        .map_err(|e| wrong(format!("the heading cannot be read: {e}")))?
+        .clone();
     reader
         .records()
         .map(|record| {
             let record = record.map_err(|e| wrong(format!("the CSV is broken: {e}")))?;
-            let cell = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
-            Ok(heading.iter().map(str::to_owned).zip(record.iter().map(cell)).collect())
+            let cell = |text: &str| {
+                if text.is_empty() {
+                    Value::Null
+                } else {
+                    text.into()
+                }
+            };
+            Ok(heading
+                .iter()
+                .map(str::to_owned)
+                .zip(record.iter().map(cell))
+                .collect())
         })
         .collect()
 }
@@ -96,7 +116,10 @@ mod tests {
     fn csv_json_and_json_lines_are_the_same_rows() {
         let json = read_rows(r#"[{"a": "1", "b": null}, {"a": "2", "b": "x"}]"#).unwrap();
         assert_eq!(read_rows("a,b\n1,\n2,x\n").unwrap(), json);
-        assert_eq!(read_rows("{\"a\": \"1\", \"b\": null}\n{\"a\": \"2\", \"b\": \"x\"}\n").unwrap(), json);
+        assert_eq!(
+            read_rows("{\"a\": \"1\", \"b\": null}\n{\"a\": \"2\", \"b\": \"x\"}\n").unwrap(),
+            json
+        );
     }
 
     #[test]

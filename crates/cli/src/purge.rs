@@ -53,6 +53,9 @@ pub(crate) async fn run(args: &Purge) -> Result<()> {
             Err(e) => return Err(failed(e)),
         }
     }
-    output::note(format!("removed {removed} containers and the state in {}", args.data.display()));
+    output::note(format!(
+        "removed {removed} containers and the state in {}",
+        args.data.display()
+    ));
     Ok(())
 }

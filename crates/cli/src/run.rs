@@ -9,9 +9,7 @@ use std::{
 
 use indicatif::ProgressBar;
 use luthier_server::machine::{Machine, MachineOptions};
-use luthier_types::{
-    Code, Error, Evidence, Mebibytes, Millicpu, Result, layout::container,
-};
+use luthier_types::{Code, Error, Evidence, Mebibytes, Millicpu, Result, layout::container};
 
 use crate::output;
 
@@ -97,13 +95,24 @@ pub(crate) async fn run(args: &Run) -> Result<()> {
         ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
     ]);
     let exit = machine
-        .run_to_end(&layers, mounts, command, env, Mebibytes(args.memory), Millicpu(1000), |line| {
-            output::data(line);
-        })
+        .run_to_end(
+            &layers,
+            mounts,
+            command,
+            env,
+            Mebibytes(args.memory),
+            Millicpu(1000),
+            |line| {
+                output::data(line);
+            },
+        )
         .await?;
 
     if exit.code == Some(0) {
-        return args.out.as_ref().map_or(Ok(()), |target| copy_all(&out, target));
+        return args
+            .out
+            .as_ref()
+            .map_or(Ok(()), |target| copy_all(&out, target));
     }
     let evidence = Evidence {
         exit_code: exit.code,
@@ -113,7 +122,9 @@ pub(crate) async fn run(args: &Run) -> Result<()> {
         memory_limit: Some(Mebibytes(args.memory).bytes()),
         ..Evidence::default()
     };
-    let cause = exit.error.unwrap_or_else(|| "the command failed".to_owned());
+    let cause = exit
+        .error
+        .unwrap_or_else(|| "the command failed".to_owned());
     let failure = Error::new(Code::ContainerFailed, cause).evidence(evidence);
     Err(if exit.out_of_memory {
         failure.hint("Give it more with --memory.")
@@ -124,7 +135,11 @@ pub(crate) async fn run(args: &Run) -> Result<()> {
 
 fn existing(path: &Path) -> Result<PathBuf> {
     fs_err::canonicalize(path).map_err(|e| {
-        Error::new(Code::BadRequest, format!("there is no directory {}", path.display())).source(e)
+        Error::new(
+            Code::BadRequest,
+            format!("there is no directory {}", path.display()),
+        )
+        .source(e)
     })
 }
 

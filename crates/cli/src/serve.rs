@@ -80,11 +80,15 @@ fn read_file(path: Option<&Path>) -> Result<File> {
     };
     match fs_err::read_to_string(path) {
         Ok(text) => toml::from_str(&text).map_err(|e| {
-            Error::new(Code::BadRequest, format!("{} is not understood: {e}", path.display()))
-                .hint("Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap.")
+            Error::new(
+                Code::BadRequest,
+                format!("{} is not understood: {e}", path.display()),
+            )
+            .hint("Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap.")
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => Ok(File::default()),
-        Err(e) => Err(Error::new(Code::BadRequest, format!("cannot read {}", path.display()))
-            .source(e)),
+        Err(e) => {
+            Err(Error::new(Code::BadRequest, format!("cannot read {}", path.display())).source(e))
+        }
     }
 }

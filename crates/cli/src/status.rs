@@ -35,16 +35,32 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
         output::data(answer.to_string());
         return Ok(());
     }
-    let heading = ["MODEL", "PHASE", "READY", "CPU", "MEMORY", "PYTHON", "IMAGE", "LAST FAILURE"];
+    let heading = [
+        "MODEL",
+        "PHASE",
+        "READY",
+        "CPU",
+        "MEMORY",
+        "PYTHON",
+        "IMAGE",
+        "LAST FAILURE",
+    ];
     let mut rows = vec![heading.map(String::from).to_vec()];
     for deployment in answer["items"].as_array().into_iter().flatten() {
-        let replicas = deployment["running"].as_array().cloned().unwrap_or_default();
+        let replicas = deployment["running"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let used: Vec<String> = replicas
             .iter()
             .filter_map(|replica| replica["memory"].as_u64())
             .map(|bytes| format!("{}", bytes.div_ceil(1 << 20)))
             .collect();
-        let used = if used.is_empty() { "-".to_owned() } else { used.join("+") };
+        let used = if used.is_empty() {
+            "-".to_owned()
+        } else {
+            used.join("+")
+        };
         rows.push(vec![
             format!(
                 "{}/{}:{}",
@@ -53,10 +69,16 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
                 word(&deployment["version"])
             ),
             word(&deployment["phase"]),
-            format!("{}/{}", word(&deployment["ready_replicas"]), word(&deployment["replicas"])),
+            format!(
+                "{}/{}",
+                word(&deployment["ready_replicas"]),
+                word(&deployment["replicas"])
+            ),
             word(&deployment["cpu"]),
             format!("{used} of {} MiB", word(&deployment["memory"])),
-            replicas.first().map_or_else(String::new, |r: &Value| word(&r["python"])),
+            replicas
+                .first()
+                .map_or_else(String::new, |r: &Value| word(&r["python"])),
             word(&deployment["image_uri"]),
             word(&deployment["failure"]["code"]),
         ]);
@@ -69,7 +91,9 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
 pub(crate) async fn logs(client: &Client, args: &Logs) -> Result<()> {
     let model = models::model(client, &args.model).await?;
     let id = text(&model, "id")?;
-    let answer = client.get(&format!("/v1/models/{id}/logs?lines={}", args.lines)).await?;
+    let answer = client
+        .get(&format!("/v1/models/{id}/logs?lines={}", args.lines))
+        .await?;
     let replicas = answer["items"].as_array().cloned().unwrap_or_default();
     for replica in &replicas {
         if replicas.len() > 1 {

@@ -40,16 +40,18 @@ pub async fn probe(data: &Path) -> Vec<Probe> {
         name: "mmdebstrap".to_owned(),
         ok: images.mmdebstrap.is_some(),
         required: true,
-        detail: images.mmdebstrap.map_or("not found".to_owned(), |p| p.display().to_string()),
+        detail: images
+            .mmdebstrap
+            .map_or("not found".to_owned(), |p| p.display().to_string()),
         hint: "Install it with `apt install mmdebstrap`.".to_owned(),
     });
     probes.push(Probe {
         name: "uv".to_owned(),
         ok: images.uv.is_some(),
         required: true,
-        detail: images
-            .uv
-            .map_or("not found".to_owned(), |(path, version)| format!("{version}, {}", path.display())),
+        detail: images.uv.map_or("not found".to_owned(), |(path, version)| {
+            format!("{version}, {}", path.display())
+        }),
         hint: "Install it with `pip install uv`, or name it in LUTHIER_UV.".to_owned(),
     });
     for (minor, found) in images.interpreters {
@@ -57,9 +59,10 @@ pub async fn probe(data: &Path) -> Vec<Probe> {
             name: format!("Python {minor}"),
             ok: true,
             required: false,
-            detail: found.map_or("not installed; uv will fetch it".to_owned(), |(prefix, version)| {
-                format!("{version}, {}", prefix.display())
-            }),
+            detail: found.map_or(
+                "not installed; uv will fetch it".to_owned(),
+                |(prefix, version)| format!("{version}, {}", prefix.display()),
+            ),
             hint: String::new(),
         });
     }

@@ -82,10 +82,11 @@ impl IntoResponse for Failure {
         }
         let mut detail = json!({
             "code": status.as_u16(),
-            "message": error.message(),
+            // The stock client shows this text and nothing else: it holds the next step as well.
+            "message": error.public_text(),
             "errors": [{
                 "reason": reason(error.code()),
-                "message": error.public_text(),
+                "message": error.message(),
                 "help": error.next_step().unwrap_or_default(),
             }],
         });

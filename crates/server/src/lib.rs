@@ -12,8 +12,8 @@ pub mod machine;
 mod retried;
 mod router;
 mod routes;
+pub mod serve;
 mod upload;
 mod views;
-pub mod serve;
 
 pub use router::router;

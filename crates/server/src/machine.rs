@@ -69,18 +69,28 @@ impl Machine {
             Some(cache) => absolute(cache)?,
             None => absolute(&data.join("cache"))?,
         };
-        let containers =
-            options.containers.clone().unwrap_or_else(|| data.join("containers"));
+        let containers = options
+            .containers
+            .clone()
+            .unwrap_or_else(|| data.join("containers"));
         let layout = CacheLayout::new(cache);
         let shim = std::env::current_exe()
             .map_err(|e| Error::internal("finding this program's own file", e))?;
         let runtime = Arc::new(OciRuntime::new(RuntimeOptions::new(containers, shim))?);
-        let images =
-            Arc::new(LocalImages::new(ImageOptions { layout: layout.clone(), mirror: None })?);
+        let images = Arc::new(LocalImages::new(ImageOptions {
+            layout: layout.clone(),
+            mirror: None,
+        })?);
         let mut env_options = EnvOptions::new(layout.clone());
         env_options.runtime = Some(runtime.clone());
         let envs = Arc::new(UvEnvs::new(env_options));
-        Ok(Self { data, layout, images, envs, runtime })
+        Ok(Self {
+            data,
+            layout,
+            images,
+            envs,
+            runtime,
+        })
     }
 
     /// Makes sure that no other server or command works on the data directory.
@@ -91,7 +101,10 @@ impl Machine {
         FileLock::try_acquire(&self.data.join("server.lock"))?.ok_or_else(|| {
             Error::new(
                 Code::Conflict,
-                format!("another server uses the data directory {}", self.data.display()),
+                format!(
+                    "another server uses the data directory {}",
+                    self.data.display()
+                ),
             )
             .hint("Stop it first, or give --data another directory.")
         })
@@ -117,7 +130,10 @@ impl Machine {
         log: &LogSink,
     ) -> Result<Layers> {
         let image = self.images.ensure(image, log).await?;
-        let request = LockRequest { image: image.clone(), requirements };
+        let request = LockRequest {
+            image: image.clone(),
+            requirements,
+        };
         let lock = self.envs.lock(&request, log).await?;
         let env = self.envs.build(&lock, &image, log).await?;
         Ok(Layers {
@@ -129,7 +145,11 @@ impl Machine {
 
     /// A host directory seen at `target`.
     pub fn mount(&self, source: &Path, target: &str, read_only: bool) -> Mount {
-        Mount { source: source.to_owned(), target: target.into(), read_only }
+        Mount {
+            source: source.to_owned(),
+            target: target.into(),
+            read_only,
+        }
     }
 
     /// Runs `command` on `layers` in the package directory, without network, handing each line of
@@ -137,7 +157,10 @@ impl Machine {
     ///
     /// # Errors
     /// `ContainerFailed` when it cannot be started.
-    #[expect(clippy::too_many_arguments, reason = "each is one setting of the one container")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one setting of the one container"
+    )]
     pub async fn run_to_end(
         &self,
         layers: &Layers,
@@ -186,7 +209,10 @@ impl Machine {
                 Some(ContainerState::Exited(exit)) => return Ok(exit),
                 Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 None => {
-                    return Err(Error::new(Code::ContainerFailed, "the container disappeared"));
+                    return Err(Error::new(
+                        Code::ContainerFailed,
+                        "the container disappeared",
+                    ));
                 }
             }
         }
@@ -199,7 +225,9 @@ impl Machine {
     pub async fn remove_containers(&self) -> Result<usize> {
         let containers = self.runtime.list().await?;
         for container in &containers {
-            self.runtime.stop(&container.id, Duration::from_secs(5)).await?;
+            self.runtime
+                .stop(&container.id, Duration::from_secs(5))
+                .await?;
             self.runtime.remove(&container.id).await?;
         }
         Ok(containers.len())
@@ -210,8 +238,11 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     fs_err::create_dir_all(path)
         .and_then(|()| fs_err::canonicalize(path))
         .map_err(|e| {
-            Error::new(Code::BadRequest, format!("the directory {} cannot be used", path.display()))
-                .hint("Give a directory that can be written.")
-                .source(e)
+            Error::new(
+                Code::BadRequest,
+                format!("the directory {} cannot be used", path.display()),
+            )
+            .hint("Give a directory that can be written.")
+            .source(e)
         })
 }

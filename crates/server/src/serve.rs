@@ -143,7 +143,10 @@ pub async fn run(config: Config) -> Result<()> {
         .with_graceful_shutdown(signalled())
         .await;
     stop.cancel();
-    if tokio::time::timeout(Duration::from_secs(30), tasks.wait()).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(30), tasks.wait())
+        .await
+        .is_err()
+    {
         tracing::warn!("some tasks did not end in time and were left");
     }
     store.close().await;
@@ -156,8 +159,9 @@ async fn bind(address: &str) -> Result<TcpListener> {
         Error::new(Code::BadRequest, cause)
             .hint("Give --listen an address and port that are free, for example 127.0.0.1:8580.")
     };
-    let parsed: SocketAddr =
-        address.parse().map_err(|_| wrong(format!("`{address}` is no address with a port")))?;
+    let parsed: SocketAddr = address
+        .parse()
+        .map_err(|_| wrong(format!("`{address}` is no address with a port")))?;
     TcpListener::bind(parsed)
         .await
         .map_err(|e| wrong(format!("cannot listen on {address}: {e}")).source(e))
@@ -190,10 +194,14 @@ fn admin_token(config: &Config, data: &Path) -> Result<String> {
         .mode(0o600)
         .open(&path)
         .map_err(failed)?;
-    writeln!(file, "{token}").and_then(|()| file.sync_all()).map_err(failed)?;
+    writeln!(file, "{token}")
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     // To standard error and not to the log: it is shown once, to who started the server.
     let note = format!("admin token (kept in {}): {token}\n", path.display());
-    std::io::stderr().write_all(note.as_bytes()).map_err(failed)?;
+    std::io::stderr()
+        .write_all(note.as_bytes())
+        .map_err(failed)?;
     Ok(token)
 }
 
@@ -207,20 +215,25 @@ fn capacity() -> Capacity {
             line.split_whitespace().nth(1)?.parse::<u64>().ok()
         })
         .map_or(1024, |kibibytes| (kibibytes / 1024) as u32);
-    Capacity { cpu: Millicpu(cpus * 1000), memory: Mebibytes(memory) }
+    Capacity {
+        cpu: Millicpu(cpus * 1000),
+        memory: Mebibytes(memory),
+    }
 }
 
 /// Ends at the first SIGTERM or SIGINT; a second one ends the process at once.
 async fn signalled() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut int) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(term), Ok(int)) => (term, int),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(%error, "cannot listen for signals");
-                return std::future::pending().await;
-            }
-        };
+    let (mut term, mut int) = match (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) {
+        (Ok(term), Ok(int)) => (term, int),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "cannot listen for signals");
+            return std::future::pending().await;
+        }
+    };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     tracing::info!("stopping; a second signal stops at once");
     tokio::spawn(async move {

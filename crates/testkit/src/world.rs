@@ -9,9 +9,7 @@ use luthier_jobs::{
     Job, Queue,
     testing::{finished, options},
 };
-use luthier_ports::{
-    fakes::{FakeRuntime, MemoryBlobs},
-};
+use luthier_ports::fakes::{FakeRuntime, MemoryBlobs};
 use luthier_store::{
     Store,
     models::{self, Model},

@@ -11,7 +11,7 @@ use std::{
 /// other; adapters see `ports`, never each other; `types` and `explain` see no adapter.
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
-    ("host", &["types"]),
+    ("host", &["types", "ports"]),
     ("ports", &["types"]),
     ("explain", &["types"]),
     ("data", &["types"]),

@@ -1,3 +1,5 @@
+//! How a runner's errors reach the caller.
+
 use luthier_types::{
     Code,
     runner::{RunnerError, RunnerErrorKind},

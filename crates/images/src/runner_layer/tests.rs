@@ -1,3 +1,5 @@
+//! The runner layer is whole, readable and written once.
+
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _, thread};
 
 use luthier_types::layout::CacheLayout;

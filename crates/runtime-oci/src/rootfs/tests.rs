@@ -1,3 +1,5 @@
+//! Which mount points are allowed and what the skeleton holds.
+
 use super::*;
 
 fn bind(source: &Path, target: &str) -> Bind {

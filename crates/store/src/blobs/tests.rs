@@ -1,3 +1,5 @@
+//! Local blobs keep the port's guarantees and leave nothing half-written.
+
 use std::{
     io,
     pin::Pin,

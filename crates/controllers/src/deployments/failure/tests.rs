@@ -1,3 +1,5 @@
+//! Every way a replica can end has a code, its evidence and a next step.
+
 use super::*;
 
 const OOM: Exit = Exit {

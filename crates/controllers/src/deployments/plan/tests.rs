@@ -1,3 +1,5 @@
+//! What the plan may and may not do, for any state it can find.
+
 use luthier_types::{Code, Mebibytes, Millicpu};
 use proptest::prelude::*;
 
