@@ -24,18 +24,21 @@ def server():
 
 
 @pytest.fixture
-def own_server():
-    """Makes servers that belong to one test."""
+def own_server(server):
+    """Makes servers that belong to one test and connects the client to them."""
     made = []
     before = harness.cgroups()
 
     def make(*flags, **settings):
-        made.append(harness.Server(*flags, **settings))
-        return made[-1]
+        own = harness.Server(*flags, **settings)
+        made.append(own)
+        fdl.init(url=own.url, token=own.token)
+        return own
 
     yield make
-    for server in made:
-        server.close()
+    fdl.init(url=server.url, token=server.token)
+    for own in made:
+        own.close()
     assert harness.cgroups() <= before, "cgroups of containers are left"
 
 

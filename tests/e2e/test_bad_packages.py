@@ -158,14 +158,10 @@ def test_an_unsafe_archive_is_refused(server, project, bad, text):
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(own_server, tmp_path):
     server = own_server(env={"LUTHIER_MAX_PACKAGE_MIB": "8"})
-    fdl.init(url=server.url, token=server.token)
-    try:
-        model = packages.model(fdl.Project(name="bomb").create())
-        job = upload_and_deploy(server, model, tar_with(member("zeros", content=bytes(64 << 20))))
-        assert job["status"] == "FAILURE" and job["error_reason"] == "TooLarge", job
-        assert "8 MiB" in job["error_message"]
-    finally:
-        fdl.init(url=os.environ["LUTHIER_URL"], token=os.environ["LUTHIER_TOKEN"])
+    model = packages.model(fdl.Project(name="bomb").create())
+    job = upload_and_deploy(server, model, tar_with(member("zeros", content=bytes(64 << 20))))
+    assert job["status"] == "FAILURE" and job["error_reason"] == "TooLarge", job
+    assert "8 MiB" in job["error_message"]
 
 
 def test_not_an_archive(server, project):
@@ -183,32 +179,24 @@ def test_unsatisfiable_requirements_show_the_resolvers_words(server, project, tm
 
 def test_an_index_out_of_reach(own_server, tmp_path):
     server = own_server(env={"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_OFFLINE": ""})
-    fdl.init(url=server.url, token=server.token)
-    try:
-        model = packages.model(fdl.Project(name="unreachable").create())
-        directory = packages.write(tmp_path / "p", requirements="humanize==4.9.0\n")
-        with pytest.raises(AsyncJobFailed, match="IndexUnreachable"):
-            packages.deploy(model, directory)
-    finally:
-        fdl.init(url=os.environ["LUTHIER_URL"], token=os.environ["LUTHIER_TOKEN"])
+    model = packages.model(fdl.Project(name="unreachable").create())
+    directory = packages.write(tmp_path / "p", requirements="cachetools==5.3.3\n")
+    with pytest.raises(AsyncJobFailed, match="IndexUnreachable"):
+        packages.deploy(model, directory)
 
 
 def test_a_model_that_never_finishes_loading(own_server, tmp_path):
     server = own_server("--load-timeout", "5")
-    fdl.init(url=server.url, token=server.token)
-    try:
-        model = packages.model(fdl.Project(name="slow").create())
-        directory = packages.write(
-            tmp_path / "p",
-            "import time\n\ndef get_model():\n    print('waiting for weights', flush=True)\n"
-            "    time.sleep(3600)\n",
-        )
-        with pytest.raises(AsyncJobFailed, match="DeploymentTimeout") as failure:
-            packages.deploy(model, directory)
-        assert "waiting for weights" in str(failure.value)
-        assert server.containers() == []
-    finally:
-        fdl.init(url=os.environ["LUTHIER_URL"], token=os.environ["LUTHIER_TOKEN"])
+    model = packages.model(fdl.Project(name="slow").create())
+    directory = packages.write(
+        tmp_path / "p",
+        "import time\n\ndef get_model():\n    print('waiting for weights', flush=True)\n"
+        "    time.sleep(3600)\n",
+    )
+    with pytest.raises(AsyncJobFailed, match="DeploymentTimeout") as failure:
+        packages.deploy(model, directory)
+    assert "waiting for weights" in str(failure.value)
+    assert server.containers() == []
 
 
 def upload_and_deploy(server, model, archive: bytes) -> dict:

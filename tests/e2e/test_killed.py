@@ -12,16 +12,9 @@ import packages
 STEPS = ["unpack", "inspect", "lock", "build", "publish", "await_ready"]
 
 
-@pytest.fixture
-def back_to_the_shared_server(server):
-    yield
-    fdl.init(url=os.environ["LUTHIER_URL"], token=os.environ["LUTHIER_TOKEN"])
-
-
 @pytest.mark.parametrize("step", STEPS)
-def test_killed_in_the_middle_of_a_step(own_server, back_to_the_shared_server, tmp_path, step):
+def test_killed_in_the_middle_of_a_step(own_server, tmp_path, step):
     server = own_server("--pause-after", f"deploy_artifact.{step}")
-    fdl.init(url=server.url, token=server.token)
     model = packages.model(fdl.Project(name="killed").create())
     job = model.add_artifact(
         model_dir=packages.write(tmp_path / "p", requirements="humanize==4.9.0\n"),
@@ -35,9 +28,8 @@ def test_killed_in_the_middle_of_a_step(own_server, back_to_the_shared_server, t
     assert len(server.containers()) == 1, "exactly one replica runs"
 
 
-def test_a_restarted_server_adopts_its_replicas(own_server, back_to_the_shared_server, tmp_path):
+def test_a_restarted_server_adopts_its_replicas(own_server, tmp_path):
     server = own_server()
-    fdl.init(url=server.url, token=server.token)
     model = packages.model(fdl.Project(name="adopted").create())
     packages.deploy(model, packages.write(tmp_path / "p"))
     before = running(server)
@@ -55,9 +47,8 @@ def running(server) -> list:
     return [(replica["id"], replica["pid"]) for replica in deployment["running"]]
 
 
-def test_a_crashed_replica_is_started_again(own_server, back_to_the_shared_server, tmp_path):
+def test_a_crashed_replica_is_started_again(own_server, tmp_path):
     server = own_server()
-    fdl.init(url=server.url, token=server.token)
     model = packages.model(fdl.Project(name="crash").create())
     packages.deploy(model, packages.write(tmp_path / "p"))
     ((first, pid),) = running(server)
