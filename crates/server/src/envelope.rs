@@ -72,6 +72,15 @@ fn reason(code: Code) -> String {
     }
 }
 
+/// What the stock client shows, which is this alone: the cause with evidence and next step. Where
+/// its users know the platform's own words, only these.
+fn headline(error: &Error) -> String {
+    match error.code() {
+        Code::NotFound | Code::Conflict => error.message().to_owned(),
+        _ => error.public_text(),
+    }
+}
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self { error, status } = self;
@@ -82,8 +91,7 @@ impl IntoResponse for Failure {
         }
         let mut detail = json!({
             "code": status.as_u16(),
-            // The stock client shows this text and nothing else: it holds the next step as well.
-            "message": error.public_text(),
+            "message": headline(&error),
             "errors": [{
                 "reason": reason(error.code()),
                 "message": error.message(),
@@ -171,3 +179,6 @@ fn respond(status: StatusCode, body: &impl Serialize) -> Response {
         Err(error) => Failure::from(Error::internal("writing the answer", error)).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;

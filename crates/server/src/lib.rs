@@ -5,6 +5,7 @@
 
 mod auth;
 pub mod doctor;
+mod drain;
 mod envelope;
 mod extract;
 mod listing;

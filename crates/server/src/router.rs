@@ -6,7 +6,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     http::{Method, StatusCode, Uri},
-    middleware::from_fn_with_state,
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
     routing::get,
 };
@@ -14,7 +14,7 @@ use luthier_app::App;
 use luthier_types::{Code, Error};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{auth::require_token, envelope::Failure, routes};
+use crate::{auth::require_token, drain::drain_refused, envelope::Failure, routes};
 
 /// Every route of the server. All but `/healthz` want the token.
 pub fn router(app: Arc<App>) -> Router {
@@ -38,6 +38,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(json_limit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(&app), require_token))
+        .layer(from_fn(drain_refused))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(app)
 }
@@ -68,3 +69,6 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .unwrap_or_else(|| "a panic without a message".to_owned());
     Failure::from(Error::internal("handling the request", cause)).into_response()
 }
+
+#[cfg(test)]
+mod tests;

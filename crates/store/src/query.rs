@@ -470,7 +470,7 @@ fn push_value(sql: &mut QueryBuilder<Sqlite>, field: &Field, value: &Value) -> R
 fn micros(text: &str) -> Option<i64> {
     let instant = text.parse::<Timestamp>().ok().or_else(|| {
         let local: DateTime = text.parse().ok()?;
-        Some(TimeZone::UTC.to_timestamp(local).ok()?)
+        TimeZone::UTC.to_timestamp(local).ok()
     })?;
     Some(instant.as_microsecond())
 }
