@@ -12,7 +12,8 @@ setup: ## Install what is missing (apt, pip, Rust).
 	@scripts/setup
 
 build: setup ## Build target/release/luthier.
-	cargo build --release --locked --bin luthier
+	LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=$$(pkg-config --variable=libdir libseccomp) \
+	  cargo build --release --locked --bin luthier
 
 demo: build ## Run the main job and leave a server running.
 	@scripts/demo

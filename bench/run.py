@@ -1,7 +1,7 @@
 """The measurements behind `make bench`: python run.py LUTHIER FLASK_VENV. See bench/README.md."""
 
-import http.client
 import json
+import logging
 import os
 import shutil
 import signal
@@ -20,7 +20,6 @@ import pandas as pd
 BENCH = Path(__file__).parent
 CACHE = BENCH.parent / "target/bench/cache"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
-REQUESTS = int(os.environ.get("REQUESTS", "1500"))
 SECONDS = int(os.environ.get("SECONDS_OF_LOAD", "4"))
 NUMBERS = [f"num_{i}" for i in range(10)]
 WORDS = [f"cat_{i}" for i in range(10)]
@@ -59,25 +58,6 @@ class Target:
         self.port, self.path, self.token = port, path, token
         self.body = json.dumps(body)
 
-    def one_at_a_time(self, requests: int) -> float:
-        """Median milliseconds of a request on one kept connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
-        connection.connect()
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"}
-        body = self.body.encode()
-        times = []
-        for _ in range(requests):
-            start = time.perf_counter()
-            connection.request("POST", self.path, body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-            times.append(time.perf_counter() - start)
-            if answer.status != 200:
-                raise RuntimeError(content[:500])
-        connection.close()
-        return statistics.median(times) * 1000.0
-
     def wrk(self, connections: int) -> dict:
         output = subprocess.run(
             ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-s", str(BENCH / "post.lua")]
@@ -89,7 +69,7 @@ class Target:
         ).stdout
         result = json.loads(output.split("RESULT ")[1])
         if result["errors"]:
-            raise RuntimeError(f"{result['errors']} errors under load")
+            raise RuntimeError(f"errors under load on {self.path}: {output}")
         return result
 
 
@@ -114,6 +94,8 @@ class Luthier:
             stderr=open(BENCH.parent / "target/bench/server.log", "wb"),
         )
         wait_until(lambda: answers(self.url + "/healthz"), "the server")
+        # With a handler of our own the client does not print every request.
+        logging.getLogger().addHandler(logging.NullHandler())
         fdl.init(url=self.url, token=self.token)
         self.idle = memory(self.process.pid, "Rss")
         self.project = fdl.Project(name="bench").create()
@@ -133,7 +115,7 @@ class Luthier:
         start = time.monotonic()
         job = model.add_artifact(
             model_dir=directory,
-            deployment_params=fdl.DeploymentParams(image_uri=IMAGE, cpu=1000, memory=512),
+            deployment_params=fdl.DeploymentParams(image_uri=IMAGE, cpu=500, memory=512),
         )
         job.wait(interval=0.2)
         seconds = time.monotonic() - start
@@ -195,13 +177,13 @@ def main(binary: str, venv: str) -> None:
             peers.append(flask)
             sides = {"luthier": target, "flask": flask.target}
             for side in sides.values():
-                side.one_at_a_time(200)
+                side.wrk(1)
             latency = {side: [] for side in sides}
             rate = {side: [] for side in sides}
             direct = []
             for _ in range(ROUNDS):
                 for side, target in sides.items():
-                    latency[side].append(target.one_at_a_time(REQUESTS))
+                    latency[side].append(target.wrk(1)["p50_ms"])
                 direct.append(in_process(venv, directory))
                 for side, target in sides.items():
                     rate[side].append(target.wrk(16)["rps"])

@@ -1,6 +1,6 @@
 """Two models with conflicting dependencies, deployed, predicted and explained by the stock client.
 
-    python main_job.py [--suffix TEXT]
+    python main_job.py [--project NAME]
 
 Reads LUTHIER_URL and LUTHIER_TOKEN. `examples/*/model.pkl`, `data.csv` and `direct.json` must be there
 (`scripts/train-examples` makes them). Prints what it did; exits with an error at the first thing that
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import fiddler as fdl
 import pandas as pd
+from fiddler import exceptions as fiddler_exceptions
 
 EXAMPLES = Path(__file__).parent
 
@@ -171,6 +172,11 @@ def main_job(project_name: str, say=print) -> list:
     logging.getLogger().addHandler(logging.NullHandler())
     fdl.init(url=os.environ["LUTHIER_URL"], token=os.environ["LUTHIER_TOKEN"])
     say(f"fiddler-client {fdl.__version__} is connected to {os.environ['LUTHIER_URL']}")
+    try:
+        # What an earlier run left behind: its models, their containers and reservations.
+        fdl.Project.from_name(project_name).delete()
+    except fiddler_exceptions.NotFound:
+        pass
     project = fdl.Project(name=project_name).create()
     done = examples()
     for example in done:
@@ -195,6 +201,6 @@ def main_job(project_name: str, say=print) -> list:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--suffix", default=str(int(time.time())))
-    main_job(f"demo_{parser.parse_args().suffix}")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--project", default="demo")
+    main_job(parser.parse_args().project)

@@ -34,7 +34,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            in_flight: 4,
+            in_flight: 2,
             waiting: 256,
             max_answer: 256 << 20,
         }
