@@ -3,9 +3,9 @@
 Nothing here answers health: the server does, on threads that hold no GIL.
 """
 
-import gc
 import atexit
 import faulthandler
+import gc
 import importlib.util
 import json
 import os

@@ -51,15 +51,20 @@ def environment(name, python, requirements):
 
 
 def build():
+    # The same place in which the server's own build makes it, so that it is made once.
+    built = TARGET / "runner"
     subprocess.run(
-        ["cargo", "build", "--quiet", "-p", "luthier-runner", "--release"], cwd=ROOT, check=True
+        ["cargo", "build", "--quiet", "--locked", "--package", "luthier-runner", "--release"]
+        + ["--target-dir", str(built)],
+        cwd=ROOT,
+        check=True,
     )
     layer = WORK / "runner"
     shutil.rmtree(layer, ignore_errors=True)
     layer.mkdir(parents=True)
     for file in (TESTS.parent / "python").glob("*.py"):
         shutil.copy(file, layer)
-    library = TARGET / "release" / "libluthier_runner.so"
+    library = built / "release" / "libluthier_runner.so"
     shutil.copy(library, layer / "luthier_runner.abi3.so")
     return layer
 
