@@ -94,3 +94,44 @@ def test_a_container_is_closed(server, project, tmp_path):
     assert seen["network"] == "closed" and seen["interfaces"] == ["lo"]
     assert seen["root"] == "read-only" and seen["caps"] == 0
     assert seen["privs"] == "1" and seen["seccomp"] == "2"
+
+
+def test_a_manual_deployment_starts_when_it_is_made_active(server, project, tmp_path):
+    model = packages.model(project)
+    packages.deploy(
+        model,
+        packages.write(tmp_path / "p"),
+        deployment_type=fdl.DeploymentType.MANUAL,
+    )
+    assert of(server, model)["running"] == []
+    deployment = fdl.ModelDeployment.of(model_id=model.id)
+    assert not deployment.active
+    deployment.active = True
+    deployment.update().wait(interval=1)
+    assert model.predict(df=packages.DATA)["score"][0] == 2.0
+
+
+def test_source_distributions_are_built_in_a_container(project, tmp_path):
+    model = packages.model(project)
+    package = packages.GOOD.replace("import pandas as pd", "import docopt\n    import pandas as pd")
+    packages.deploy(
+        model, packages.write(tmp_path / "p", package, requirements="docopt==0.6.2\n")
+    )
+    assert model.predict(df=packages.DATA)["score"][0] == 2.0
+
+
+def test_explaining_an_event_against_production(project, tmp_path):
+    model = packages.model(project)
+    packages.deploy(model, packages.write(tmp_path / "p"))
+    ids = model.publish(packages.DATA.drop(columns=["score"]).to_dict("records"))
+    answer = model.explain(
+        input_data_source=fdl.EventIdDataSource(
+            event_id=str(ids[1]), env_id=None, env_type=fdl.EnvType.PRODUCTION
+        ),
+        ref_data_source=fdl.DatasetDataSource(env_type=fdl.EnvType.PRODUCTION),
+    )
+    explanation = answer.explanations["score"]
+    assert explanation["model_prediction"] == 5.0
+    assert explanation["baseline_prediction"] == 6.5
+    total = sum(item["attribution"] for item in explanation["GEM"]["contents"])
+    assert abs(total + 1.5) < 1e-9
