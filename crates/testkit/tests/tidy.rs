@@ -1,6 +1,8 @@
 //! The shape of the workspace: arrows between crates point down, files stay small, every file says
 //! what it is, and every error code has its page.
 
+#![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
