@@ -135,3 +135,37 @@ def test_explaining_an_event_against_production(project, tmp_path):
     assert explanation["baseline_prediction"] == 6.5
     total = sum(item["attribution"] for item in explanation["GEM"]["contents"])
     assert abs(total + 1.5) < 1e-9
+
+
+def test_a_packages_own_explanation_method(project, tmp_path):
+    model = fdl.Model.from_data(
+        source=packages.DATA,
+        name="own_method",
+        project_id=project.id,
+        spec=fdl.ModelSpec(inputs=["a", "b", "name"], outputs=["score"], targets=["target"]),
+        task=fdl.ModelTask.REGRESSION,
+        xai_params=fdl.XaiParams(custom_explain_methods=["Twice A"]),
+    )
+    model.create()
+    package = packages.GOOD.replace(
+        "    def get_model",
+        '''    def explain_custom(self, name, df):
+            value = float(df["a"].iloc[0]) * 2.0
+            part = {"type": "simple", "feature-name": "a", "attribution": value}
+            container = {"type": "container", "contents": [part], "attribution": value}
+            return {"score": container}, {
+                "score": {"model_prediction": value, "baseline_prediction": 0.0}
+            }
+
+    Model.explain_custom = explain_custom
+
+    def get_model''',
+    )
+    packages.deploy(model, packages.write(tmp_path / "p", package))
+    answer = model.explain(
+        input_data_source=fdl.RowDataSource(row={"a": 1.5, "b": 2.0, "name": "x"}),
+        method="Twice A",
+    )
+    explanation = answer.explanations["score"]
+    assert explanation["model_prediction"] == 3.0
+    assert explanation["GEM"]["contents"][0]["attribution"] == 3.0
