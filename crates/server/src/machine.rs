@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -64,7 +65,13 @@ impl Machine {
     /// `Internal` when a directory cannot be made; `ContainerFailed` when this machine has no
     /// container runtime.
     pub fn open(options: &MachineOptions) -> Result<Self> {
+        let is_new = !options.data.exists();
         let data = absolute(&options.data)?;
+        if is_new {
+            // Uploads, the token and the sockets of models are nobody else's business.
+            fs_err::set_permissions(&data, std::fs::Permissions::from_mode(0o700))
+                .map_err(|e| Error::internal("closing the data directory to others", e))?;
+        }
         let cache = match &options.cache {
             Some(cache) => absolute(cache)?,
             None => absolute(&data.join("cache"))?,
