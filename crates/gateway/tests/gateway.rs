@@ -210,7 +210,11 @@ async fn a_replica_that_is_gone_is_left_for_another() {
 #[tokio::test]
 async fn kept_connections_that_went_stale_are_replaced_without_a_failure() {
     let runner = Runner::start(Answer::Held).await;
-    let (gateway, model) = serving(Options::default(), &[&runner]);
+    let options = Options {
+        in_flight: 4,
+        ..Options::default()
+    };
+    let (gateway, model) = serving(options, &[&runner]);
     let ask = || {
         let gateway = gateway.clone();
         tokio::spawn(async move { gateway.predict(model, rows(&[1.0]), soon()).await })
@@ -265,7 +269,11 @@ async fn load_goes_to_the_least_busy_replica() {
         Runner::start(Answer::Held).await,
         Runner::start(Answer::Held).await,
     ];
-    let (gateway, model) = serving(Options::default(), &runners.each_ref());
+    let options = Options {
+        in_flight: 4,
+        ..Options::default()
+    };
+    let (gateway, model) = serving(options, &runners.each_ref());
     let tasks: Vec<_> = (0..8)
         .map(|_| {
             let gateway = gateway.clone();
