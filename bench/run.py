@@ -60,7 +60,7 @@ class Target:
 
     def wrk(self, connections: int) -> dict:
         output = subprocess.run(
-            ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "-s", str(BENCH / "post.lua")]
+            ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--timeout", "10s", "-s", str(BENCH / "post.lua")]
             + [f"http://127.0.0.1:{self.port}{self.path}"],
             env={**os.environ, "BODY": self.body, "TOKEN": self.token},
             capture_output=True,
