@@ -9,7 +9,9 @@ use std::{
 
 use indicatif::ProgressBar;
 use luthier_server::machine::{Machine, MachineOptions};
-use luthier_types::{Code, Error, Evidence, Mebibytes, Millicpu, Result, layout::container};
+use luthier_types::{
+    Code, Error, Evidence, Mebibytes, Millicpu, RequirementFiles, Result, layout::container,
+};
 
 use crate::output;
 
@@ -66,8 +68,8 @@ pub(crate) async fn run(args: &Run) -> Result<()> {
         lines.set_message(line.chars().take(100).collect::<String>());
     });
     let requirements = match fs_err::read_to_string(dir.join("requirements.txt")) {
-        Ok(text) => Some(text),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Ok(text) => RequirementFiles::of(text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => RequirementFiles::default(),
         Err(e) => return Err(Error::internal("reading requirements.txt", e)),
     };
     let layers = machine.environment(&args.image, requirements, &log).await?;

@@ -1,6 +1,6 @@
 //! The catalogue and its lock files, which lie in `images/` of the repository and inside the binary.
 
-use luthier_ports::ImageInfo;
+use luthier_ports::{ImageInfo, ImageStatus};
 use luthier_types::{Code, Error, Result};
 use serde::Deserialize;
 
@@ -34,7 +34,6 @@ struct Row {
     uri: String,
     lock: String,
     python: String,
-    #[expect(dead_code, reason = "read by images/lock.sh only")]
     released: String,
     summary: String,
 }
@@ -75,6 +74,10 @@ pub(crate) fn read() -> Result<Vec<Entry>> {
                     python: row.python,
                     summary: row.summary,
                     libraries: libraries.clone(),
+                    debian: vec![],
+                    released: row.released,
+                    status: ImageStatus::Current,
+                    single_version: false,
                 },
                 lock,
             })

@@ -71,6 +71,15 @@ impl Images for LocalImages {
         self.entries.iter().map(|e| e.info.clone()).collect()
     }
 
+    async fn disk(&self, uri: &str) -> Result<Option<(u64, u64)>> {
+        catalogue::find(&self.entries, uri)?;
+        Ok(None)
+    }
+
+    async fn toolchain(&self, image: &ResolvedImage, _log: &LogSink) -> Result<Digest> {
+        Ok(image.rootfs.clone())
+    }
+
     async fn ensure(&self, uri: &str, log: &LogSink) -> Result<ResolvedImage> {
         let entry = catalogue::find(&self.entries, uri)?;
         if let Some(image) = self.known(uri) {

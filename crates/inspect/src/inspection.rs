@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use luthier_types::{Code, Error, Evidence};
+use luthier_types::{Code, Error, Evidence, RequirementFiles};
 
 use crate::{
     pickle::{Recorded, is_pickle, sklearn_versions},
@@ -23,8 +23,8 @@ pub struct Inspection {
     /// Top-level modules imported anywhere in the package that are not its own. The standard
     /// library's are among them.
     pub imports: BTreeSet<String>,
-    /// The content of `requirements.txt`, if there is one.
-    pub requirements: Option<String>,
+    /// `requirements.txt` and what it includes; empty if there is none.
+    pub requirements: RequirementFiles,
     /// Versions of libraries that model files say they were written with.
     pub recorded: Vec<Recorded>,
 }
@@ -40,8 +40,8 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
     let files = list(dir)?;
     check_package(dir, &files)?;
     let requirements = match read_start(&dir.join("requirements.txt"), MAX_REQUIREMENTS + 1)? {
-        Some(content) => Some(check_requirements(&content)?),
-        None => None,
+        Some(content) => RequirementFiles::of(check_requirements(&content)?),
+        None => RequirementFiles::default(),
     };
     let mut imports = BTreeSet::new();
     let is_python = |f: &&String| f.ends_with(".py");

@@ -5,6 +5,7 @@
 
 mod bounded;
 mod digest;
+mod finding;
 mod inspection;
 mod names;
 mod pickle;
@@ -13,6 +14,7 @@ mod requirements;
 mod suggest;
 mod unpack;
 
+pub use finding::{Environment, Finding, Level, check};
 pub use inspection::{Inspection, inspect};
 pub use pickle::Recorded;
 pub use requirements::check_requirements;

@@ -6,6 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::LogSink;
 
+/// Whether an image is still to be chosen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "status")]
+pub enum ImageStatus {
+    /// It is.
+    #[default]
+    Current,
+    /// It works, and another should be used.
+    Deprecated {
+        /// The other's uri.
+        replaced_by: String,
+    },
+}
+
 /// A catalogue entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
@@ -17,6 +31,18 @@ pub struct ImageInfo {
     pub summary: String,
     /// Its preinstalled top-level libraries, `name==version`.
     pub libraries: Vec<String>,
+    /// Debian packages in it beyond the base file system's.
+    #[serde(default)]
+    pub debian: Vec<String>,
+    /// Day of the state it was made of, `YYYY-MM-DD`.
+    #[serde(default)]
+    pub released: String,
+    /// Whether it is still to be chosen.
+    #[serde(default)]
+    pub status: ImageStatus,
+    /// Whether it serves only models that have a single version.
+    #[serde(default)]
+    pub single_version: bool,
 }
 
 /// An image whose root file system and interpreter are on this machine.
@@ -37,8 +63,24 @@ pub struct ResolvedImage {
 /// The catalogue.
 #[async_trait]
 pub trait Images: Send + Sync + 'static {
-    /// Every image, in catalogue order.
+    /// Every image, in catalogue order: of the same name the oldest tag first, deprecated ones last.
     fn list(&self) -> Vec<ImageInfo>;
+
+    /// Bytes on disk of an image's layers and how many of them it shares with no other image;
+    /// `None` when it is not made yet.
+    ///
+    /// # Errors
+    /// `UnknownImage`; `Internal` when they cannot be read.
+    async fn disk(&self, uri: &str) -> Result<Option<(u64, u64)>>;
+
+    /// The image's root file system with compilers and headers, in which packages are built from
+    /// source; makes it if it is not there yet.
+    ///
+    /// **Guarantees:** as [`ensure`](Self::ensure).
+    ///
+    /// # Errors
+    /// `ImageUnavailable` when it cannot be made.
+    async fn toolchain(&self, image: &ResolvedImage, log: &LogSink) -> Result<Digest>;
 
     /// Makes the image's layers, if they are not there yet.
     ///

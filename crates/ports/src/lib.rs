@@ -16,8 +16,8 @@ pub mod conformance;
 pub mod fakes;
 
 pub use blobs::{Blob, BlobReader, BlobStore};
-pub use env::{EnvBuilder, Lock, LockRequest, LogSink};
-pub use images::{ImageInfo, Images, ResolvedImage};
+pub use env::{Collected, EnvBuilder, EnvInfo, Lock, LockRequest, LogSink, normalised};
+pub use images::{ImageInfo, ImageStatus, Images, ResolvedImage};
 pub use predictor::Predictor;
 pub use runtime::{
     ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Mount,

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use luthier_host::Outcome;
+use luthier_ports::normalised;
 use luthier_types::{Code, Error};
 
-use crate::requirements::{normalise, pin_name};
+use crate::requirements::pin_name;
 
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub(crate) fn needs_build(outcome: &Outcome) -> BTreeSet<String> {
             let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
             name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
         })
-        .map(normalise)
+        .map(normalised)
         .collect()
 }
 

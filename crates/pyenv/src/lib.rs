@@ -24,15 +24,19 @@ mod lockfile;
 mod requirements;
 mod resolve;
 mod source;
+mod store;
 
 pub use source::LABEL as BUILD_LABEL;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use luthier_host::{Program, find_uv};
-use luthier_ports::{ContainerRuntime, EnvBuilder, Lock, LockRequest, LogSink, ResolvedImage};
-use luthier_types::{Code, Error, Result, layout::CacheLayout};
+use luthier_ports::{
+    Collected, ContainerRuntime, EnvBuilder, EnvInfo, Images, Lock, LockRequest, LogSink,
+    ResolvedImage,
+};
+use luthier_types::{Code, EnvId, Error, Result, layout::CacheLayout};
 
 /// What [`UvEnvs`] needs.
 #[derive(Clone)]
@@ -45,6 +49,8 @@ pub struct Options {
     pub index: Option<String>,
     /// Builds packages that have no wheel, in a container; `None` refuses them.
     pub runtime: Option<Arc<dyn ContainerRuntime>>,
+    /// Gives the build containers their compilers; `None` builds in the image's own file system.
+    pub images: Option<Arc<dyn Images>>,
     /// How long a resolution may take.
     pub lock_limit: Duration,
     /// How long downloading and installing may take.
@@ -59,6 +65,7 @@ impl Options {
             uv: None,
             index: None,
             runtime: None,
+            images: None,
             lock_limit: Duration::from_secs(10 * 60),
             build_limit: Duration::from_secs(30 * 60),
         }
@@ -118,5 +125,17 @@ impl EnvBuilder for UvEnvs {
 
     async fn build(&self, lock: &Lock, image: &ResolvedImage, log: &LogSink) -> Result<PathBuf> {
         install::build(self, lock, image, log).await
+    }
+
+    async fn list(&self) -> Result<Vec<EnvInfo>> {
+        store::list(self).await
+    }
+
+    async fn sbom(&self, id: &EnvId) -> Result<Option<serde_json::Value>> {
+        store::sbom(self, id).await
+    }
+
+    async fn collect(&self, keep: &BTreeSet<EnvId>, log: &LogSink) -> Result<Collected> {
+        store::collect(self, keep, log).await
     }
 }

@@ -1,8 +1,9 @@
 //! Lock files: pinned requirements with hashes.
 
+use luthier_ports::normalised;
 use luthier_types::Digest;
 
-use crate::requirements::{normalise, pin_name};
+use crate::requirements::pin_name;
 
 /// A rule an image's lock file carries in its first lines: `# keep numpy<2 for pyarrow==14.0.1`
 /// binds `numpy` as long as nobody replaces `pyarrow`.
@@ -46,7 +47,7 @@ pub(crate) fn pins(lock: &str) -> Vec<(String, String)> {
             let length = pin
                 .find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
                 .unwrap_or(pin.len());
-            (normalise(&pin[..length]), pin[length..].to_owned())
+            (normalised(&pin[..length]), pin[length..].to_owned())
         })
         .collect()
 }

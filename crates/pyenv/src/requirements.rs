@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use luthier_types::{Code, Error, Result};
+use luthier_ports::normalised;
+use luthier_types::{Code, Error, Result, logical_lines};
 
 /// A checked requirements file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,52 +61,11 @@ impl Requirements {
             })?;
             let rest = line[name.len()..].trim_start();
             check_address(rest).map_err(|(why, hint)| refused(why, hint))?;
-            parsed.names.insert(normalise(name));
+            parsed.names.insert(normalised(name));
             parsed.lines.push(line);
         }
         Ok(parsed)
     }
-}
-
-/// The text's lines with comments stripped and continued lines joined, each with the number of
-/// its first line; blank ones left out.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut lines = vec![];
-    let mut pending: Option<(usize, String)> = None;
-    for (index, line) in text.lines().enumerate() {
-        let (number, mut joined) = pending.take().unwrap_or((index + 1, String::new()));
-        // A line that is a comment ends what it follows and is not continued, as in pip.
-        let comment = line.trim_start().starts_with('#');
-        match line.strip_suffix('\\') {
-            Some(start) if !comment => {
-                joined.push_str(start);
-                pending = Some((number, joined));
-            }
-            _ => {
-                joined.push_str(if comment { "" } else { line });
-                lines.push((number, joined));
-            }
-        }
-    }
-    lines.extend(pending);
-    lines
-        .into_iter()
-        .map(|(number, line)| (number, without_comment(&line).trim().to_owned()))
-        .filter(|(_, line)| !line.is_empty())
-        .collect()
-}
-
-/// A comment starts at a `#` at the line's start or after white space.
-fn without_comment(line: &str) -> &str {
-    let mut before = ' ';
-    for (at, c) in line.char_indices() {
-        if c == '#' && before.is_whitespace() {
-            return &line[..at];
-        }
-        before = c;
-    }
-    line
 }
 
 /// The name a requirement starts with (PEP 508), if what follows can follow a name.
@@ -185,27 +145,12 @@ fn check_address(rest: &str) -> std::result::Result<(), (String, &'static str)> 
     Ok(())
 }
 
-/// A name as PEP 503 compares it: lower case, runs of `-`, `_` and `.` as one `-`.
-pub(crate) fn normalise(name: &str) -> String {
-    let mut normal = String::with_capacity(name.len());
-    for c in name.chars() {
-        if "-_.".contains(c) {
-            if !normal.ends_with('-') {
-                normal.push('-');
-            }
-        } else {
-            normal.push(c.to_ascii_lowercase());
-        }
-    }
-    normal
-}
-
 /// The normalised name of a pin such as `scikit_learn==1.0.2`.
 pub(crate) fn pin_name(pin: &str) -> String {
     let end = pin
         .find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
         .unwrap_or(pin.len());
-    normalise(&pin[..end])
+    normalised(&pin[..end])
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const RECIPE: &str = "1";
 
 pub(crate) async fn lock(envs: &UvEnvs, request: &LockRequest, log: &LogSink) -> Result<Lock> {
     let image = &request.image;
-    let text = request.requirements.as_deref().unwrap_or_default();
+    let text = request.requirements.main().unwrap_or_default();
     let requirements = Requirements::parse(text)?;
     if requirements.lines.is_empty() {
         log.line("no requirements; the environment is the image's own");

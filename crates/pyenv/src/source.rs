@@ -16,7 +16,7 @@ use std::{
 use luthier_host::{Outcome, Staged, find_uv, mask_credentials, uv_settings};
 use luthier_ports::{
     ContainerId, ContainerRuntime, ContainerSpec, ContainerState, LogSink, Mount, Network,
-    ResolvedImage,
+    ResolvedImage, normalised,
 };
 use luthier_types::{Code, Digest, Error, Mebibytes, Millicpu, Result, layout::container};
 
@@ -24,7 +24,6 @@ use crate::{
     UvEnvs,
     failure::{self, Asked, Kind},
     lockfile,
-    requirements::normalise,
     resolve::COMPILE,
 };
 
@@ -372,7 +371,7 @@ fn wheel_name(file: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+!-".contains(c);
     let parts = stem.split('-').count();
     let name = stem.split('-').next()?;
-    ((5..=6).contains(&parts) && stem.chars().all(plain)).then(|| normalise(name))
+    ((5..=6).contains(&parts) && stem.chars().all(plain)).then(|| normalised(name))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use luthier_ports::{
 use luthier_pyenv::{BUILD_LABEL, Options, UvEnvs};
 use luthier_runtime_oci::OciRuntime;
 use luthier_types::{
-    Code, Mebibytes, Millicpu,
+    Code, Mebibytes, Millicpu, RequirementFiles,
     layout::{CacheLayout, container},
 };
 
@@ -143,7 +143,8 @@ impl World {
     async fn env(&self, image: &ResolvedImage, requirements: Option<&str>) -> PathBuf {
         let request = LockRequest {
             image: image.clone(),
-            requirements: requirements.map(str::to_owned),
+            requirements: requirements.map(RequirementFiles::of).unwrap_or_default(),
+            wheels_only: false,
         };
         let lock = self.envs.lock(&request, &LogSink::none()).await.unwrap();
         self.envs
@@ -263,7 +264,8 @@ async fn a_package_without_a_wheel_is_built_in_a_container(world: &World) {
     let log = LogSink::new(move |line| sink.lock().unwrap().push(line.to_owned()));
     let request = LockRequest {
         image: image.clone(),
-        requirements: Some("docopt==0.6.2\n".to_owned()),
+        requirements: RequirementFiles::of("docopt==0.6.2\n"),
+        wheels_only: false,
     };
     let lock = world.envs.lock(&request, &log).await.unwrap();
     assert!(
@@ -299,7 +301,8 @@ async fn a_build_that_fails_is_explained(world: &World) {
     let request = LockRequest {
         image,
         // Needs a compiler, and this version has no wheel for Python 3.11.
-        requirements: Some("ujson==1.35\n".to_owned()),
+        requirements: RequirementFiles::of("ujson==1.35\n"),
+        wheels_only: false,
     };
     let error = world
         .envs
@@ -335,7 +338,8 @@ async fn an_abandoned_build_container_is_removed(world: &World) {
     let _ = fs_err::remove_dir_all(world.layout.root().join("requirements"));
     let request = LockRequest {
         image,
-        requirements: Some("docopt==0.6.2\n".to_owned()),
+        requirements: RequirementFiles::of("docopt==0.6.2\n"),
+        wheels_only: false,
     };
     world.envs.lock(&request, &LogSink::none()).await.unwrap();
     assert_eq!(world.runtime.status(&spec.id).await.unwrap(), None);

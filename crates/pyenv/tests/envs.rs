@@ -14,7 +14,7 @@ use std::{
 use luthier_images::LocalImages;
 use luthier_ports::{EnvBuilder, Images, Lock, LockRequest, LogSink, ResolvedImage};
 use luthier_pyenv::{Options, UvEnvs};
-use luthier_types::{Code, layout::CacheLayout};
+use luthier_types::{Code, RequirementFiles, layout::CacheLayout};
 
 const PYTHON_39: &str = "md-base/python/python-39:2.0.2";
 const PYTHON_311: &str = "md-base/python/python-311:1.0.0";
@@ -41,7 +41,8 @@ async fn image(uri: &str) -> ResolvedImage {
 fn request(image: &ResolvedImage, requirements: &str) -> LockRequest {
     LockRequest {
         image: image.clone(),
-        requirements: Some(requirements.to_owned()),
+        requirements: RequirementFiles::of(requirements),
+        wheels_only: false,
     }
 }
 
@@ -121,7 +122,8 @@ async fn every_preinstalled_library_of_every_image_imports() {
         let image = image(uri).await;
         let request = LockRequest {
             image: image.clone(),
-            requirements: None,
+            requirements: RequirementFiles::default(),
+            wheels_only: false,
         };
         let lock = envs().lock(&request, &LogSink::none()).await.unwrap();
         let env = envs().build(&lock, &image, &LogSink::none()).await.unwrap();

@@ -18,7 +18,7 @@ use luthier_ports::{
 use luthier_pyenv::{Options as EnvOptions, UvEnvs};
 use luthier_runtime_oci::{OciRuntime, Options as RuntimeOptions};
 use luthier_types::{
-    Code, Digest, Error, Mebibytes, Millicpu, Result,
+    Code, Digest, Error, Mebibytes, Millicpu, RequirementFiles, Result,
     layout::{CacheLayout, container},
 };
 use uuid::Uuid;
@@ -90,6 +90,7 @@ impl Machine {
         })?);
         let mut env_options = EnvOptions::new(layout.clone());
         env_options.runtime = Some(runtime.clone());
+        env_options.images = Some(images.clone());
         let envs = Arc::new(UvEnvs::new(env_options));
         Ok(Self {
             data,
@@ -133,13 +134,14 @@ impl Machine {
     pub async fn environment(
         &self,
         image: &str,
-        requirements: Option<String>,
+        requirements: RequirementFiles,
         log: &LogSink,
     ) -> Result<Layers> {
         let image = self.images.ensure(image, log).await?;
         let request = LockRequest {
             image: image.clone(),
             requirements,
+            wheels_only: false,
         };
         let lock = self.envs.lock(&request, log).await?;
         let env = self.envs.build(&lock, &image, log).await?;

@@ -1,6 +1,7 @@
 //! Images and environments that take no time and no network.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Mutex,
@@ -9,7 +10,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use luthier_ports::{EnvBuilder, ImageInfo, Images, Lock, LockRequest, LogSink, ResolvedImage};
+use luthier_ports::{
+    Collected, EnvBuilder, EnvInfo, ImageInfo, ImageStatus, Images, Lock, LockRequest, LogSink,
+    ResolvedImage,
+};
 use luthier_types::{Code, Digest, EnvId, Error, Result, layout::CacheLayout};
 
 /// The default image.
@@ -27,6 +31,10 @@ fn info(uri: &str) -> ImageInfo {
         python: "3.11".to_owned(),
         summary: "A fake".to_owned(),
         libraries: vec![],
+        debian: vec![],
+        released: "2024-10-01".to_owned(),
+        status: ImageStatus::Current,
+        single_version: false,
     }
 }
 
@@ -34,6 +42,14 @@ fn info(uri: &str) -> ImageInfo {
 impl Images for FakeImages {
     fn list(&self) -> Vec<ImageInfo> {
         vec![info(OTHER_IMAGE), info(IMAGE)]
+    }
+
+    async fn disk(&self, _uri: &str) -> Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
+    async fn toolchain(&self, _image: &ResolvedImage, _log: &LogSink) -> Result<Digest> {
+        Ok(Digest::of("toolchain"))
     }
 
     async fn ensure(&self, uri: &str, log: &LogSink) -> Result<ResolvedImage> {
@@ -83,7 +99,7 @@ impl EnvBuilder for FakeEnvs {
         if let Some(error) = self.fail.lock().unwrap().clone() {
             return Err(error);
         }
-        let text = request.requirements.clone().unwrap_or_default();
+        let text = request.requirements.main().unwrap_or_default().to_owned();
         log.line(format!("resolved {} lines", text.lines().count()));
         Ok(Lock {
             id: EnvId::new(&request.image.digest, &text, "fake"),
@@ -97,5 +113,41 @@ impl EnvBuilder for FakeEnvs {
         std::fs::create_dir_all(&dir)
             .map_err(|e| Error::new(Code::Internal, "no directory").source(e))?;
         Ok(dir)
+    }
+
+    async fn list(&self) -> Result<Vec<EnvInfo>> {
+        let entries = std::fs::read_dir(self.layout.root().join("envs"));
+        Ok(entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                Some(EnvInfo {
+                    id: EnvId(entry.file_name().to_str()?.parse().ok()?),
+                    built: jiff::Timestamp::UNIX_EPOCH,
+                    python: "3.11".to_owned(),
+                    packages: 0,
+                    bytes: 0,
+                    alone: 0,
+                })
+            })
+            .collect())
+    }
+
+    async fn sbom(&self, id: &EnvId) -> Result<Option<serde_json::Value>> {
+        let there = self.layout.env(id).is_dir();
+        Ok(there.then(|| serde_json::json!({ "bomFormat": "CycloneDX" })))
+    }
+
+    async fn collect(&self, keep: &BTreeSet<EnvId>, _log: &LogSink) -> Result<Collected> {
+        let mut collected = Collected::default();
+        for env in self.list().await? {
+            if !keep.contains(&env.id) {
+                std::fs::remove_dir_all(self.layout.env(&env.id))
+                    .map_err(|e| Error::new(Code::Internal, "no directory").source(e))?;
+                collected.environments.push(env.id);
+            }
+        }
+        Ok(collected)
     }
 }

@@ -11,6 +11,7 @@ mod job;
 pub mod layout;
 mod model;
 mod names;
+mod requirements;
 pub mod runner;
 mod units;
 
@@ -24,4 +25,5 @@ pub use ids::{
 pub use job::{EnvType, JobStatus};
 pub use model::{Column, DataType, InputType, ModelSchema, ModelSpec, Task};
 pub use names::check_name;
+pub use requirements::{RequirementFiles, logical_lines};
 pub use units::{Mebibytes, Millicpu, Resources};

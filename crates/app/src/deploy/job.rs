@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use luthier_jobs::{JobKind, Logger, StepContext};
 use luthier_ports::{Lock, LockRequest, LogSink, ResolvedImage};
 use luthier_store::{artifacts, deployments, failed};
-use luthier_types::{Digest, Error, Result, RevisionId};
+use luthier_types::{Digest, Error, RequirementFiles, Result, RevisionId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,7 @@ pub(crate) struct Unpacked {
 /// What `inspect` records.
 #[derive(Debug, Serialize, Deserialize)]
 struct Inspected {
-    requirements: Option<String>,
+    requirements: RequirementFiles,
 }
 
 /// What `lock` records.
@@ -109,6 +109,7 @@ impl DeployJob {
         let request = LockRequest {
             image: image.clone(),
             requirements: inspected.requirements,
+            wheels_only: false,
         };
         let lock = self.0.deps.envs.lock(&request, &log).await?;
         ctx.logger()

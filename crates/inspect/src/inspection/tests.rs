@@ -37,7 +37,7 @@ fn a_package_tells_what_it_needs() {
         found.imports.into_iter().collect::<Vec<_>>(),
         ["numpy", "pandas", "sklearn"]
     );
-    assert_eq!(found.requirements.as_deref(), Some("numpy==1.23.0\n"));
+    assert_eq!(found.requirements.main(), Some("numpy==1.23.0\n"));
     let recorded = Recorded {
         file: "data/m.pkl".to_owned(),
         library: "scikit-learn".to_owned(),
