@@ -1,11 +1,8 @@
 //! What a package says against the environment it would run in: found without running anything.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt};
 
-use luthier_types::Error;
 use serde::{Deserialize, Serialize};
-
-use crate::Inspection;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,7 +23,8 @@ pub struct Finding {
     pub level: Level,
     /// What kind it is, a name that never changes, for example `missing-module`.
     pub kind: String,
-    /// What was found, in plain words: one sentence without its full stop.
+    /// What was found, in plain words: what the file does, without naming it and without a full
+    /// stop. The finding itself displays as the whole sentence.
     pub text: String,
     /// The file it is in, by its path within the package.
     pub file: Option<String>,
@@ -53,14 +51,47 @@ pub struct Environment {
     pub images: Vec<(String, String)>,
 }
 
-/// Compares the package at `dir`, inspected before, with an environment. The worst come first.
-///
-/// # Errors
-/// `Internal` when the directory cannot be read.
-pub fn check(
-    _dir: &Path,
-    _inspection: &Inspection,
-    _environment: &Environment,
-) -> Result<Vec<Finding>, Error> {
-    Ok(vec![])
+// === impl Finding ===
+
+impl Finding {
+    pub(crate) fn new(level: Level, kind: &str, text: impl Into<String>) -> Self {
+        Self {
+            level,
+            kind: kind.to_owned(),
+            text: text.into(),
+            file: None,
+            line: None,
+            hint: None,
+            requirement: None,
+            image: None,
+        }
+    }
+
+    pub(crate) fn at(mut self, file: &str, line: Option<u32>) -> Self {
+        self.file = Some(file.to_owned());
+        self.line = line;
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn requirement(mut self, line: impl Into<String>) -> Self {
+        self.requirement = Some(line.into());
+        self
+    }
+}
+
+/// The place and what was found, for example `package.py:2 imports cv2, which is not in the
+/// environment`.
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => write!(f, "{file}:{line} {}", self.text),
+            (Some(file), None) => write!(f, "{file} {}", self.text),
+            (None, _) => f.write_str(&self.text),
+        }
+    }
 }

@@ -1,24 +1,23 @@
 //! Whether an unpacked directory is a package, and what it says about itself.
 
-use std::{
-    collections::BTreeSet,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use luthier_types::{Code, Error, Evidence, RequirementFiles};
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    files::{list, read, read_start},
     pickle::{Recorded, is_pickle, sklearn_versions},
     python::{Defined, MAX_SOURCE, Source, Syntax},
     requirements::{MAX_REQUIREMENTS, check_requirements},
+    sources::Sources,
 };
 
-/// Most Python files that are searched for imports, and pickles for versions.
+/// Most model files that are looked at.
 const MAX_FILES: usize = 2000;
 
 /// What a package says about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Top-level modules imported anywhere in the package that are not its own. The standard
     /// library's are among them.
@@ -27,6 +26,8 @@ pub struct Inspection {
     pub requirements: RequirementFiles,
     /// Versions of libraries that model files say they were written with.
     pub recorded: Vec<Recorded>,
+    /// Its Python files.
+    pub sources: Sources,
 }
 
 /// Inspects the package unpacked at `dir`. Nothing of it is run. Links are followed, as
@@ -43,24 +44,15 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
         Some(content) => RequirementFiles::of(check_requirements(&content)?),
         None => RequirementFiles::default(),
     };
-    let mut imports = BTreeSet::new();
-    let is_python = |f: &&String| f.ends_with(".py");
-    for file in files.iter().filter(is_python).take(MAX_FILES) {
-        if let Some(text) = read(&dir.join(file), MAX_SOURCE)? {
-            imports.extend(
-                Source::parse(&text)
-                    .map(|s| s.imports())
-                    .unwrap_or_default(),
-            );
-        }
-    }
-    let own = |module: &String| {
-        files.iter().any(|f| {
-            f.strip_prefix(module.as_str())
-                .is_some_and(|rest| rest == ".py" || rest.starts_with('/'))
-        })
-    };
-    imports.retain(|module| !own(module));
+    let mut sources = Sources::read(dir, &files)?;
+    sources.look_up(dir, BTreeSet::new())?;
+    let imports = sources
+        .files
+        .values()
+        .flat_map(|source| &source.imports)
+        .filter(|import| import.dots == 0 && sources.owns(&import.module).is_none())
+        .filter_map(|import| import.module.split('.').next().map(str::to_owned))
+        .collect();
     let mut recorded = vec![];
     for file in files.iter().filter(|f| is_pickle(f)).take(MAX_FILES) {
         // A file that does not unpack is the model's business; here it only tells nothing.
@@ -77,6 +69,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
         imports,
         requirements,
         recorded,
+        sources,
     })
 }
 
@@ -126,50 +119,6 @@ fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
             "Add a function `def get_model():` at the top level that returns an object with predict(df).",
         )),
     }
-}
-
-/// The content of a file that is there and no larger than `most`.
-fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
-    match fs_err::metadata(path) {
-        Ok(found) if found.is_file() && found.len() <= most => read_start(path, most),
-        Ok(_) => Ok(None),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(unreadable(e)),
-    }
-}
-
-/// The first `most` bytes of a file that is there.
-fn read_start(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
-    let mut content = vec![];
-    let read = |content: &mut Vec<u8>| fs_err::File::open(path)?.take(most).read_to_end(content);
-    match read(&mut content) {
-        Ok(_) => Ok(Some(content)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(unreadable(e)),
-    }
-}
-
-/// The regular files below `dir`, by path, sorted; links are left out.
-fn list(dir: &Path) -> Result<Vec<String>, Error> {
-    let (mut files, mut open) = (vec![], vec![PathBuf::new()]);
-    while let Some(below) = open.pop() {
-        for entry in fs_err::read_dir(dir.join(&below)).map_err(unreadable)? {
-            let entry = entry.map_err(unreadable)?;
-            let path = below.join(entry.file_name());
-            let kind = entry.file_type().map_err(unreadable)?;
-            if kind.is_dir() {
-                open.push(path);
-            } else if kind.is_file() {
-                files.extend(path.to_str().map(str::to_owned));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-fn unreadable(error: std::io::Error) -> Error {
-    Error::internal("reading a package", error)
 }
 
 #[cfg(test)]

