@@ -187,17 +187,29 @@ impl App {
             })
     }
 
-    /// Removes those of the blobs that nothing refers to. Uploads wait meanwhile, so that none is
-    /// removed between its storing and its first mention.
-    pub(crate) async fn release_blobs(&self, digests: Vec<Digest>) -> Result<()> {
+    /// Removes the blobs that nothing refers to: what a killed server stored and did not come to
+    /// mention. For the start of a server, before anything else uses the store. Gives how many.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn sweep_blobs(&self) -> Result<usize> {
+        let blobs = self.deps.blobs.list().await?;
+        self.release_blobs(blobs).await
+    }
+
+    /// Removes those of the blobs that nothing refers to, and gives how many. Uploads wait
+    /// meanwhile, so that none is removed between its storing and its first mention.
+    pub(crate) async fn release_blobs(&self, digests: Vec<Digest>) -> Result<usize> {
+        let mut removed = 0;
         let _alone = self.blobs_in_use.write().await;
         let mut db = self.deps.store.read().await?;
         for digest in digests {
             if !files::blob_in_use(&mut db, &digest).await? {
                 self.deps.blobs.delete(&digest).await?;
+                removed += 1;
             }
         }
-        Ok(())
+        Ok(removed)
     }
 
     async fn unfinished(&self, id: FileId) -> Result<()> {

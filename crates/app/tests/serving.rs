@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers fail the test")]
 
+#[path = "serving/data_trials.rs"]
+mod data_trials;
 #[path = "serving/deploy.rs"]
 mod deploy;
 #[path = "serving/explain.rs"]

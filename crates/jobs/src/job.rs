@@ -1,7 +1,7 @@
 //! Jobs, steps and log lines as they are stored.
 
 use jiff::Timestamp;
-use luthier_types::{Error, JobId, JobStatus, Result};
+use luthier_types::{Code, Error, JobId, JobStatus, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use sqlx::{Row as _, sqlite::SqliteRow};
@@ -130,6 +130,10 @@ impl LogLine {
             line: row.get("line"),
         })
     }
+}
+
+pub(crate) fn cancelled() -> Error {
+    Error::new(Code::Cancelled, "the job was cancelled")
 }
 
 /// Maps a database error, naming what was being done.

@@ -6,9 +6,13 @@ use async_trait::async_trait;
 use luthier_types::{Error, JobId, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use sqlx::SqliteConnection;
 use tokio_util::sync::CancellationToken;
 
-use crate::Logger;
+use crate::{
+    Logger,
+    job::{cancelled, failed, now, text},
+};
 
 /// A kind of job: its steps and how each runs.
 ///
@@ -22,6 +26,14 @@ pub trait JobKind: Send + Sync + 'static {
 
     /// Its steps, in order.
     fn steps(&self) -> &'static [&'static str];
+
+    /// The step past which the job cannot fail any more, where what it did cannot be undone. That
+    /// step records its own result, by [`StepContext::record`] in the transaction of its effect.
+    /// The steps after it tidy up: they cannot be cancelled, are tried again whatever their error,
+    /// and when that does not help the job has succeeded all the same.
+    fn decides(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Runs one step and gives its result, which later steps can read.
     ///
@@ -48,6 +60,8 @@ pub trait JobKind: Send + Sync + 'static {
 /// What a running step knows and may use.
 pub struct StepContext {
     pub(crate) job: JobId,
+    pub(crate) owner: String,
+    pub(crate) step: String,
     pub(crate) payload: Value,
     pub(crate) results: BTreeMap<String, Value>,
     pub(crate) logger: Logger,
@@ -90,6 +104,40 @@ impl StepContext {
     pub fn need<T: DeserializeOwned>(&self, step: &str) -> Result<T> {
         self.result(step)?
             .ok_or_else(|| Error::internal("reading a step's result", format!("no {step} yet")))
+    }
+
+    /// Records this step's result in the caller's transaction, so that both happen or neither does,
+    /// and gives the result that stands: the first, when the step ran before. Call it before the
+    /// transaction is committed.
+    ///
+    /// # Errors
+    /// `Cancelled` when the job was cancelled or another worker has it: then nothing may be
+    /// committed.
+    pub async fn record(&self, db: &mut SqliteConnection, result: &Value) -> Result<Value> {
+        let held = sqlx::query(
+            "UPDATE jobs SET updated_at = ? WHERE id = ? AND lease_owner = ? AND NOT cancel_requested",
+        )
+        .bind(now())
+        .bind(self.job.to_string())
+        .bind(&self.owner)
+        .execute(&mut *db)
+        .await
+        .map_err(failed("checking a lease"))?;
+        if held.rows_affected() == 0 {
+            return Err(cancelled());
+        }
+        let stands: String = sqlx::query_scalar(
+            "UPDATE job_steps SET result = coalesce(result, ?), finished_at = ?
+             WHERE job_id = ? AND name = ? RETURNING result",
+        )
+        .bind(text(result)?)
+        .bind(now())
+        .bind(self.job.to_string())
+        .bind(&self.step)
+        .fetch_one(db)
+        .await
+        .map_err(failed("recording a step"))?;
+        serde_json::from_str(&stands).map_err(|e| Error::internal("reading a step's result", e))
     }
 
     /// Writes lines to the step's log.

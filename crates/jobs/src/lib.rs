@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The decision that a job has failed is recorded with its error before the hook `failed` runs, so
-//! that a hook cut short by a crash runs again, and the steps do not.
+//! that a hook cut short by a crash runs again, and the steps do not. Where the effect of a step
+//! cannot be undone, [`JobKind::decides`] names it: the job cannot fail any more after it.
 
 #![forbid(unsafe_code)]
 

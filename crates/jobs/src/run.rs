@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Job, JobKind, Logger, Queue, StepContext, WorkerOptions,
-    job::{failed, now, text},
+    job::{cancelled, failed, now, text},
     log::Pending,
     worker::micros,
 };
@@ -113,7 +113,7 @@ impl Run {
                 format!("this server knows no jobs of kind `{}`", self.job.kind),
             )
             .hint("The job was made by another version of the server; start it again.");
-            self.begin_failure(&error).await?;
+            self.begin_failure(&error, None).await?;
             return self.end(shared, "FAILURE", Some(&error)).await;
         };
         let mut results = BTreeMap::new();
@@ -136,8 +136,10 @@ impl Run {
                 format!("the server died {MAX_CRASHES} times while running this step"),
             )
             .hint("Look at the server's log and at the machine's memory and disk.");
-            self.begin_failure(&error).await?;
-            return self.compensate(shared, kind, results, error).await;
+            return match self.begin_failure(&error, kind.decides()).await? {
+                Some(_) => self.end(shared, "SUCCESS", None).await,
+                None => self.compensate(shared, kind, results, error).await,
+            };
         }
         let mut attempt = self.job.attempt;
         let steps = kind.steps();
@@ -153,10 +155,11 @@ impl Run {
             self.begin_step(step, position as i64, base).await?;
             let ctx = self.context(shared, &results, step);
             let (kind_, name) = (kind.clone(), *step);
+            let decided = kind.decides().is_some_and(|d| results.contains_key(d));
             let outcome = self
                 .guarded(
                     shared,
-                    true,
+                    !decided,
                     async move { kind_.run_step(&ctx, name).await },
                 )
                 .await?;
@@ -168,16 +171,25 @@ impl Run {
                     results.insert((*step).to_owned(), result);
                     attempt = 1;
                 }
-                Err(error) if error.code().retryable() && attempt < self.options.max_attempts => {
+                Err(error)
+                    if (decided || error.code().retryable())
+                        && attempt < self.options.max_attempts =>
+                {
                     tracing::warn!(job = %self.job.id, step, error = error.chain(), "a step will be tried again");
                     Logger::new(step, shared.pending.clone())
                         .line(format!("{error}; trying again"));
                     return self.retry(shared, &error, attempt).await;
                 }
                 Err(error) => {
-                    tracing::warn!(job = %self.job.id, step, error = error.chain(), "a job failed");
-                    self.begin_failure(&error).await?;
-                    return self.compensate(shared, kind, results, error).await;
+                    let Some(result) = self.begin_failure(&error, kind.decides()).await? else {
+                        tracing::warn!(job = %self.job.id, step, error = error.chain(), "a job failed");
+                        return self.compensate(shared, kind, results, error).await;
+                    };
+                    // Stopped after its effect was committed, or tidying up after it failed.
+                    tracing::warn!(job = %self.job.id, step, error = error.chain(), "a job that is decided goes on");
+                    if let Some(decider) = kind.decides() {
+                        results.insert(decider.to_owned(), result);
+                    }
                 }
             }
         }
@@ -259,6 +271,8 @@ impl Run {
     ) -> StepContext {
         StepContext {
             job: self.job.id,
+            owner: self.owner.clone(),
+            step: step.to_owned(),
             payload: self.job.payload.clone(),
             results: results.clone(),
             logger: Logger::new(step, shared.pending.clone()),
@@ -358,9 +372,27 @@ impl Run {
         Ok(db.commit().await.map_err(failed("recording a step"))?)
     }
 
-    /// Records that the job has failed for good; from here on only the hook runs.
-    async fn begin_failure(&self, error: &Error) -> Result<(), Left> {
+    /// Records that the job has failed for good; from here on only the hook runs. Where the step
+    /// that `decides` has recorded its result, nothing has failed, and it gives that result.
+    async fn begin_failure(
+        &self,
+        error: &Error,
+        decides: Option<&str>,
+    ) -> Result<Option<Value>, Left> {
         let mut db = self.fenced(None).await?;
+        // Read while no other transaction can be under way, in which a stopped step records it.
+        let decided: Option<Option<String>> =
+            sqlx::query_scalar("SELECT result FROM job_steps WHERE job_id = ? AND name = ?")
+                .bind(self.job.id.to_string())
+                .bind(decides)
+                .fetch_optional(&mut *db)
+                .await
+                .map_err(failed("reading a step's result"))?;
+        if let Some(result) = decided.flatten() {
+            let result = serde_json::from_str(&result)
+                .map_err(|e| Error::internal("reading a step's result", e))?;
+            return Ok(Some(result));
+        }
         insert_step(&mut db, self.job.id, COMPENSATE, COMPENSATE_POSITION).await?;
         sqlx::query("UPDATE jobs SET error = ? WHERE id = ?")
             .bind(text(&error.to_public())?)
@@ -368,7 +400,8 @@ impl Run {
             .execute(&mut *db)
             .await
             .map_err(failed("recording a failure"))?;
-        Ok(db.commit().await.map_err(failed("recording a failure"))?)
+        db.commit().await.map_err(failed("recording a failure"))?;
+        Ok(None)
     }
 
     async fn retry(&self, shared: &Shared, error: &Error, attempt: u32) -> Result<(), Left> {
@@ -478,10 +511,6 @@ impl Run {
             std::future::pending::<()>().await;
         }
     }
-}
-
-fn cancelled() -> Error {
-    Error::new(Code::Cancelled, "the job was cancelled")
 }
 
 async fn insert_step(

@@ -1,7 +1,14 @@
 //! The three trials every kind of job must pass: each step run twice, the job failing at each step,
 //! and the server killed after each step's effect and before its result is recorded.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use luthier_types::{Code, Error, JobId, JobStatus, Result};
@@ -25,6 +32,17 @@ pub trait World: Send + Sync {
     async fn check_failure(&self, job: &Job, step: &str);
 }
 
+/// Whether a failure at this point comes too late for the job to fail.
+fn is_decided(kind: &dyn JobKind, step: &str, when: When) -> bool {
+    let place = |step: &str| kind.steps().iter().position(|s| *s == step);
+    let decider = kind.decides().and_then(place);
+    match (place(step), decider) {
+        (Some(at), Some(decider)) if at == decider => when == When::After,
+        (Some(at), Some(decider)) => at > decider,
+        _ => false,
+    }
+}
+
 /// Where [`failing`] makes a step fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
@@ -46,7 +64,8 @@ pub async fn every_step_twice<W: World>(make: impl AsyncFn() -> W) {
 }
 
 /// Fails the job at each step in turn, before its effect and after it, and checks that nothing is
-/// left behind.
+/// left behind. Once the step that decides has had its effect, a failure must not stop the job from
+/// doing all that one undisturbed run does.
 ///
 /// # Panics
 /// When the world's check does, or the job did not fail as told.
@@ -59,9 +78,22 @@ pub async fn failing_at_each_step<W: World>(make: impl AsyncFn() -> W) {
         let world = make().await;
         let job = world.enqueue().await;
         let inner = world.kind();
-        let worker = start(&world, Arc::new(Failing { inner, step, when }), options());
+        let decided = is_decided(inner.as_ref(), step, when);
+        let failing = Arc::new(Failing {
+            inner,
+            step,
+            when,
+            once: decided,
+            failed: AtomicBool::new(false),
+        });
+        let worker = start(&world, failing.clone(), options());
         let job = finished(world.queue(), job).await;
         worker.stop().await;
+        assert!(failing.failed.load(Ordering::SeqCst), "{when:?} {step}");
+        if decided {
+            world.check_success(&job).await;
+            continue;
+        }
         let message = job.error.as_ref().map(Error::message);
         assert_eq!(message, Some(INJECTED), "failing {when:?} {step}");
         assert_eq!(job.status, JobStatus::Failure, "failing {when:?} {step}");
@@ -222,6 +254,10 @@ impl JobKind for Twice {
         self.0.steps()
     }
 
+    fn decides(&self) -> Option<&'static str> {
+        self.0.decides()
+    }
+
     async fn run_step(&self, ctx: &StepContext, step: &str) -> Result<Value> {
         self.0.run_step(ctx, step).await?;
         self.0.run_step(ctx, step).await
@@ -238,6 +274,16 @@ struct Failing {
     inner: Arc<dyn JobKind>,
     step: &'static str,
     when: When,
+    /// Only the first time.
+    once: bool,
+    failed: AtomicBool,
+}
+
+impl Failing {
+    fn fails(&self, step: &str, when: When) -> bool {
+        (step, when) == (self.step, self.when)
+            && !(self.failed.swap(true, Ordering::SeqCst) && self.once)
+    }
 }
 
 #[async_trait]
@@ -250,13 +296,17 @@ impl JobKind for Failing {
         self.inner.steps()
     }
 
+    fn decides(&self) -> Option<&'static str> {
+        self.inner.decides()
+    }
+
     async fn run_step(&self, ctx: &StepContext, step: &str) -> Result<Value> {
         let injected = || Error::new(Code::ModelServeError, INJECTED);
-        if step == self.step && self.when == When::Before {
+        if self.fails(step, When::Before) {
             return Err(injected());
         }
         let result = self.inner.run_step(ctx, step).await?;
-        if step == self.step {
+        if self.fails(step, When::After) {
             return Err(injected());
         }
         Ok(result)

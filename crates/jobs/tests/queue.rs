@@ -502,6 +502,158 @@ async fn open_lists_unfinished_jobs_of_a_key() {
     assert_eq!(f.queue.list(2).await.unwrap().len(), 2);
 }
 
+/// A kind whose first step renames the job for good, by a transaction, and whose second tidies up.
+struct Deciding {
+    store: Store,
+    script: fn(&str) -> Step,
+    cancel_first: bool,
+    ran: Mutex<Vec<String>>,
+    undone: AtomicU32,
+}
+
+impl Deciding {
+    fn new(f: &Fixture, cancel_first: bool, script: fn(&str) -> Step) -> Arc<Self> {
+        Arc::new(Self {
+            store: f.store.clone(),
+            script,
+            cancel_first,
+            ran: Mutex::default(),
+            undone: AtomicU32::new(0),
+        })
+    }
+
+    fn ran(&self) -> Vec<String> {
+        self.ran.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl JobKind for Deciding {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn steps(&self) -> &'static [&'static str] {
+        &["rename", "tidy"]
+    }
+
+    fn decides(&self) -> Option<&'static str> {
+        Some("rename")
+    }
+
+    async fn run_step(&self, ctx: &StepContext, step: &str) -> Result<Value> {
+        if step == "rename" {
+            let mut db = self.store.write().await?;
+            if self.cancel_first {
+                sqlx::query("UPDATE jobs SET cancel_requested = 1")
+                    .execute(&mut *db)
+                    .await
+                    .unwrap();
+            }
+            sqlx::query("UPDATE jobs SET name = name || '!'")
+                .execute(&mut *db)
+                .await
+                .unwrap();
+            ctx.record(&mut db, &json!("renamed")).await?;
+            db.commit().await.unwrap();
+        } else {
+            assert_eq!(ctx.need::<String>("rename")?, "renamed");
+        }
+        self.ran.lock().unwrap().push(step.to_owned());
+        match (self.script)(step) {
+            Step::Give(value) => Ok(value),
+            Step::Fail(code) => Err(Error::new(code, "as told")),
+            Step::Hang => std::future::pending().await,
+            Step::Panic => panic!("as told"),
+        }
+    }
+
+    async fn failed(&self, _ctx: &StepContext, _error: &Error) -> Result<()> {
+        self.undone.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// The end of a job of this kind, cancelled once its first step has run where `cancel` says so.
+async fn decided(f: &Fixture, kind: &Arc<Deciding>, cancel: bool) -> Job {
+    let id = f.enqueue("scripted", None).await;
+    let worker = start_worker(&f.queue, kind.clone(), options());
+    if cancel {
+        until("the first step", async || !kind.ran().is_empty()).await;
+        assert!(f.queue.cancel(id).await.unwrap());
+    }
+    let job = finished(&f.queue, id).await;
+    worker.stop().await;
+    job
+}
+
+#[tokio::test]
+async fn a_job_cancelled_after_what_decides_it_was_committed_succeeds() {
+    let f = Fixture::new().await;
+    let kind = Deciding::new(&f, false, |step| match step {
+        "rename" => Step::Hang,
+        _ => Step::Give(Value::Null),
+    });
+    let job = decided(&f, &kind, true).await;
+    assert_eq!(
+        (job.status, job.name.as_str()),
+        (JobStatus::Success, "Test!")
+    );
+    assert!(job.error.is_none());
+    assert_eq!(kind.ran(), ["rename", "tidy"], "it tidies up all the same");
+    assert_eq!(kind.undone.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn what_decides_a_job_is_not_committed_once_it_is_cancelled() {
+    let f = Fixture::new().await;
+    let kind = Deciding::new(&f, true, |_| Step::Give(Value::Null));
+    let job = decided(&f, &kind, false).await;
+    assert_eq!(
+        (job.status, job.name.as_str()),
+        (JobStatus::Revoked, "Test")
+    );
+    assert!(kind.ran().is_empty());
+    assert_eq!(kind.undone.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_decided_job_that_cannot_tidy_up_has_succeeded() {
+    let f = Fixture::new().await;
+    let kind = Deciding::new(&f, false, |step| match step {
+        "rename" => Step::Panic,
+        _ => Step::Fail(Code::Internal),
+    });
+    let job = decided(&f, &kind, false).await;
+    assert_eq!(
+        (job.status, job.name.as_str()),
+        (JobStatus::Success, "Test!")
+    );
+    assert!(job.error.is_none());
+    assert_eq!(kind.ran(), ["rename", "tidy", "tidy", "tidy", "tidy"]);
+    assert_eq!(kind.undone.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_decided_job_that_kills_the_server_each_time_has_succeeded() {
+    let f = Fixture::new().await;
+    let id = f.enqueue("scripted", None).await;
+    let kind = Deciding::new(&f, false, |_| Step::Hang);
+    let doomed = start_worker(&f.queue, kind.clone(), options());
+    until("the first step", async || !kind.ran().is_empty()).await;
+    doomed.kill().await;
+    sqlx::query("UPDATE jobs SET attempt = 10")
+        .execute(f.store.pool())
+        .await
+        .unwrap();
+    f.queue.reclaim().await.unwrap();
+    let worker = start_worker(&f.queue, kind.clone(), options());
+    let job = finished(&f.queue, id).await;
+    worker.stop().await;
+    assert_eq!(job.status, JobStatus::Success);
+    assert_eq!(kind.ran(), ["rename"]);
+}
+
 // The trials, on a kind that writes files.
 
 struct Files {

@@ -39,6 +39,9 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Whether the blob is there.
     async fn exists(&self, digest: &Digest) -> Result<bool>;
 
+    /// Every blob, in no order.
+    async fn list(&self) -> Result<Vec<Digest>>;
+
     /// Removes the blob; no error when it is not there.
     async fn delete(&self, digest: &Digest) -> Result<()>;
 }

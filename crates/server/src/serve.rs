@@ -131,6 +131,10 @@ pub async fn run(config: Config) -> Result<()> {
     // are free again before a worker looks for work.
     controller.first_pass().await?;
     queue.reclaim().await?;
+    let swept = app.sweep_blobs().await?;
+    if swept > 0 {
+        tracing::info!(swept, "removed blobs that nothing refers to");
+    }
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();

@@ -101,6 +101,14 @@ impl BlobStore for LocalBlobs {
             .map_err(|e| Error::internal("looking for a blob", e))
     }
 
+    async fn list(&self) -> Result<Vec<Digest>> {
+        let dir = self.dir.clone();
+        tokio::task::spawn_blocking(move || listed(&dir))
+            .await
+            .map_err(|e| Error::internal("listing blobs", e))?
+            .map_err(|e| Error::internal("listing blobs", e))
+    }
+
     async fn delete(&self, digest: &Digest) -> Result<()> {
         match tokio::fs::remove_file(self.place(digest)).await {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -120,6 +128,23 @@ fn settle(staged: tempfile::TempPath, place: &Path, root: &Path) -> std::io::Res
     }
     staged.persist(place)?;
     fs_err::File::open(parent)?.sync_all()
+}
+
+/// The files that are where a blob of their name belongs.
+fn listed(root: &Path) -> std::io::Result<Vec<Digest>> {
+    let mut found = vec![];
+    for shelf in fs_err::read_dir(root)? {
+        let shelf = shelf?;
+        if !shelf.file_type()?.is_dir() {
+            continue;
+        }
+        for entry in fs_err::read_dir(shelf.path())? {
+            let name = entry?.file_name();
+            let digest: Option<Digest> = name.to_str().and_then(|name| name.parse().ok());
+            found.extend(digest.filter(|d| shelf.file_name() == d.as_str()[..2]));
+        }
+    }
+    Ok(found)
 }
 
 fn unwritable(error: std::io::Error) -> Error {

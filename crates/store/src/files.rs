@@ -1,7 +1,7 @@
 //! Uploaded files and the parts they are put together from.
 
 use jiff::Timestamp;
-use luthier_types::{Digest, FileId, Result};
+use luthier_types::{Digest, FileId, ModelId, Result};
 use serde::{Deserialize, Serialize};
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
@@ -173,6 +173,23 @@ pub async fn delete_parts(db: &mut SqliteConnection, file: FileId) -> Result<()>
         .await
         .map_err(failed("deleting a file's parts"))?;
     Ok(())
+}
+
+/// The blobs that a model's datasets, archive and revisions refer to.
+///
+/// # Errors
+/// `Internal`.
+pub async fn blobs_of_model(db: &mut SqliteConnection, model: ModelId) -> Result<Vec<Digest>> {
+    let digests: Vec<String> = sqlx::query_scalar(
+        "SELECT digest FROM datasets WHERE model_id = ?1
+         UNION SELECT digest FROM artifacts WHERE model_id = ?1
+         UNION SELECT validation FROM revisions WHERE model_id = ?1",
+    )
+    .bind(model.to_string())
+    .fetch_all(db)
+    .await
+    .map_err(failed("listing the blobs of a model"))?;
+    digests.iter().map(|digest| from_word(digest)).collect()
 }
 
 /// Whether anything refers to the blob.

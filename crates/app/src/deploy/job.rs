@@ -122,10 +122,15 @@ impl DeployJob {
     async fn discard_revision(&self, id: RevisionId) -> Result<()> {
         for _ in 0..DISCARD_LOOKS {
             let mut db = self.0.deps.store.write().await?;
+            let stored = deployments::revision(&mut db, id).await?;
             artifacts::delete_unused_revision(&mut db, id).await?;
             let gone = deployments::revision(&mut db, id).await?.is_none();
             db.commit().await.map_err(failed("removing a revision"))?;
             if gone {
+                let validation = stored.map(|revision| revision.validation);
+                self.0
+                    .release_blobs(validation.into_iter().collect())
+                    .await?;
                 return Ok(());
             }
             tokio::time::sleep(DISCARD_PAUSE).await;

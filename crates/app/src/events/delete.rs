@@ -129,6 +129,10 @@ impl JobKind for DeleteEvents {
         &["delete"]
     }
 
+    fn decides(&self) -> Option<&'static str> {
+        Some("delete")
+    }
+
     async fn run_step(&self, ctx: &StepContext, _: &str) -> Result<Value> {
         let Payload { model_id, which } = ctx.payload()?;
         let mut db = self.0.deps.store.write().await?;
@@ -144,8 +148,9 @@ impl JobKind for DeleteEvents {
                 deleted
             }
         };
+        let result = ctx.record(&mut db, &json!({ "events": deleted })).await?;
         self.0.commit(db).await?;
         ctx.logger().line(format!("{deleted} events deleted"));
-        Ok(json!({ "events": deleted }))
+        Ok(result)
     }
 }

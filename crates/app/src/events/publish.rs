@@ -48,18 +48,35 @@ impl JobKind for PublishDataset {
         &["convert", "record"]
     }
 
+    fn decides(&self) -> Option<&'static str> {
+        Some("record")
+    }
+
     async fn run_step(&self, ctx: &StepContext, step: &str) -> Result<Value> {
         let payload: DatasetPayload = ctx.payload()?;
         if step == "convert" {
-            return self.convert(ctx, &payload).await;
+            let _keep = self.0.blobs_in_use.read().await;
+            return Ok(json!(self.convert(ctx, &payload).await?));
         }
-        let converted: Converted = ctx.need("convert")?;
-        self.record(payload, converted).await
+        self.record(ctx, payload).await
+    }
+
+    /// Removes the converted rows, unless another dataset has the same. Where it is not recorded
+    /// which they are, converting again says so; what cannot be converted has left none.
+    async fn failed(&self, ctx: &StepContext, _: &Error) -> Result<()> {
+        let converted = match ctx.result("convert")? {
+            Some(converted) => Some(converted),
+            None => self.convert(ctx, &ctx.payload()?).await.ok(),
+        };
+        let left = converted.map(|converted| converted.digest);
+        self.0.release_blobs(left.into_iter().collect()).await?;
+        Ok(())
     }
 }
 
 impl PublishDataset {
-    async fn convert(&self, ctx: &StepContext, payload: &DatasetPayload) -> Result<Value> {
+    /// Stores the uploaded rows as the model types them. Nothing mentions the blob yet.
+    async fn convert(&self, ctx: &StepContext, payload: &DatasetPayload) -> Result<Converted> {
         let app = &self.0;
         let model = app.model(payload.model_id).await?;
         let (path, published) = app.canonical(&model, &payload.file).await?;
@@ -68,13 +85,20 @@ impl PublishDataset {
             .await
             .map_err(|e| Error::internal("reading a dataset", e))?;
         let blob = app.deps.blobs.put(Box::new(file), u64::MAX).await?;
-        Ok(json!(Converted {
+        Ok(Converted {
             digest: blob.digest,
             rows: published.rows,
-        }))
+        })
     }
 
-    async fn record(&self, payload: DatasetPayload, converted: Converted) -> Result<Value> {
+    async fn record(&self, ctx: &StepContext, payload: DatasetPayload) -> Result<Value> {
+        // Nothing mentions the blob until the dataset is stored: another job that failed with the
+        // same rows may have removed it, and must not do so now.
+        let _keep = self.0.blobs_in_use.read().await;
+        let mut converted: Converted = ctx.need("convert")?;
+        if !self.0.deps.blobs.exists(&converted.digest).await? {
+            converted = self.convert(ctx, &payload).await?;
+        }
         let mut db = self.0.deps.store.write().await?;
         let model = self.0.known_model(&mut db, payload.model_id).await?;
         let id = payload.dataset_id;
@@ -107,8 +131,9 @@ impl PublishDataset {
             updated_at: now,
         };
         datasets::insert(&mut db, &dataset).await?;
+        let result = ctx.record(&mut db, &json!({ "dataset_id": id })).await?;
         self.0.commit(db).await?;
-        Ok(json!({ "dataset_id": id }))
+        Ok(result)
     }
 }
 
@@ -132,6 +157,10 @@ impl JobKind for PublishEvents {
         &["store"]
     }
 
+    fn decides(&self) -> Option<&'static str> {
+        Some("store")
+    }
+
     async fn run_step(&self, ctx: &StepContext, _: &str) -> Result<Value> {
         let payload: EventsPayload = ctx.payload()?;
         let app = &self.0;
@@ -150,8 +179,9 @@ impl JobKind for PublishEvents {
         .await?;
         let mut db = app.deps.store.write().await?;
         let ids = rows::store(&mut db, payload.model_id, prepared, payload.write).await?;
+        let result = ctx.record(&mut db, &json!({ "events": ids.len() })).await?;
         app.commit(db).await?;
-        Ok(json!({ "events": ids.len() }))
+        Ok(result)
     }
 }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use luthier_jobs::{JobKind, NewJob, StepContext};
-use luthier_store::models;
-use luthier_types::{ModelId, Result};
+use luthier_store::{files, models};
+use luthier_types::{Digest, ModelId, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -17,6 +17,13 @@ pub struct DeleteModel(pub Arc<App>);
 #[derive(Serialize, Deserialize)]
 struct Payload {
     model_id: ModelId,
+}
+
+/// What the step `delete` records.
+#[derive(Serialize, Deserialize)]
+struct Deleted {
+    /// What the model referred to; others may as well.
+    blobs: Vec<Digest>,
 }
 
 const KIND: &str = "delete_model";
@@ -58,16 +65,37 @@ impl JobKind for DeleteModel {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["delete"]
+        &["delete", "release"]
     }
 
-    async fn run_step(&self, ctx: &StepContext, _: &str) -> Result<Value> {
+    fn decides(&self) -> Option<&'static str> {
+        Some("delete")
+    }
+
+    async fn run_step(&self, ctx: &StepContext, step: &str) -> Result<Value> {
         let Payload { model_id } = ctx.payload()?;
+        match step {
+            "delete" => self.delete(ctx, model_id).await,
+            _ => self.release(ctx.need("delete")?, model_id).await,
+        }
+    }
+}
+
+impl DeleteModel {
+    async fn delete(&self, ctx: &StepContext, model: ModelId) -> Result<Value> {
         let mut db = self.0.deps.store.write().await?;
-        models::delete(&mut db, model_id).await?;
+        let blobs = files::blobs_of_model(&mut db, model).await?;
+        models::delete(&mut db, model).await?;
+        let deleted = ctx.record(&mut db, &json!(Deleted { blobs })).await?;
         self.0.commit(db).await?;
-        self.0.forget_model(model_id);
+        Ok(deleted)
+    }
+
+    /// Lets go of what else is kept of the model.
+    async fn release(&self, deleted: Deleted, model: ModelId) -> Result<Value> {
+        self.0.forget_model(model);
         self.0.deps.wake_deployments.notify_one();
-        Ok(Value::Null)
+        let removed = self.0.release_blobs(deleted.blobs).await?;
+        Ok(json!({ "removed": removed }))
     }
 }

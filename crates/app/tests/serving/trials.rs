@@ -130,6 +130,7 @@ impl testing::World for Trial {
 
     async fn check_success(&self, job: &Job) {
         assert_eq!(job.status, JobStatus::Success, "{:?}", job.error);
+        crate::data_trials::blobs(&self.world).await;
         let d = deployment(&self.world, self.model).await.unwrap();
         let revision = RevisionId(job.id.0);
         assert_eq!(d.wanted_revision, Some(revision));
@@ -152,6 +153,7 @@ impl testing::World for Trial {
     }
 
     async fn check_failure(&self, _job: &Job, step: &str) {
+        crate::data_trials::blobs(&self.world).await;
         let model = self.world.stored(self.model).await;
         assert_eq!(self.world.layers("staging"), [""; 0], "{step}");
         let Some(before) = &self.before else {

@@ -46,9 +46,11 @@ pub async fn blobs(store: &dyn BlobStore) {
     );
 
     assert!(store.exists(&blob.digest).await.unwrap());
+    assert_eq!(store.list().await.unwrap(), vec![blob.digest.clone()]);
     store.delete(&blob.digest).await.unwrap();
     store.delete(&blob.digest).await.unwrap();
     assert!(!store.exists(&blob.digest).await.unwrap());
+    assert_eq!(store.list().await.unwrap(), []);
     let gone = store
         .get(&blob.digest)
         .await

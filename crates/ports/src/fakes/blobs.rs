@@ -58,6 +58,10 @@ impl BlobStore for MemoryBlobs {
         Ok(self.blobs().contains_key(digest))
     }
 
+    async fn list(&self) -> Result<Vec<Digest>> {
+        Ok(self.blobs().keys().cloned().collect())
+    }
+
     async fn delete(&self, digest: &Digest) -> Result<()> {
         self.blobs().remove(digest);
         Ok(())
