@@ -9,7 +9,7 @@ use std::{
 
 use luthier_types::{Error, Result};
 
-/// An exclusive lock, held until dropped.
+/// A lock, held until dropped: exclusive, or shared with others that take it so.
 #[derive(Debug)]
 pub struct FileLock {
     _file: File,
@@ -35,11 +35,33 @@ impl FileLock {
         }
     }
 
+    /// As [`acquire`](Self::acquire), together with others that share it.
+    ///
+    /// **Cancellation:** the lock is not taken.
+    ///
+    /// # Errors
+    /// `Internal` when the file cannot be made or locked.
+    pub async fn share(path: &Path) -> Result<Self> {
+        loop {
+            if let Some(lock) = Self::try_lock(path, File::try_lock_shared)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
     /// Takes the lock if it is free.
     ///
     /// # Errors
     /// `Internal` when the file cannot be made or locked.
     pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
+        Self::try_lock(path, File::try_lock)
+    }
+
+    fn try_lock(
+        path: &Path,
+        lock: impl FnOnce(&File) -> std::result::Result<(), TryLockError>,
+    ) -> Result<Option<Self>> {
         let failed = |e: std::io::Error| Error::internal(format!("locking {}", path.display()), e);
         if let Some(parent) = path.parent() {
             fs_err::create_dir_all(parent).map_err(failed)?;
@@ -50,7 +72,7 @@ impl FileLock {
             .write(true)
             .open(path)
             .map_err(failed)?;
-        match file.try_lock() {
+        match lock(&file) {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(e)) => Err(failed(e)),
@@ -69,6 +91,18 @@ mod tests {
         let held = FileLock::acquire(&path).await.unwrap();
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(held);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_shared_lock_excludes_only_the_exclusive() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let one = FileLock::share(&path).await.unwrap();
+        let other = FileLock::share(&path).await.unwrap();
+        drop(one);
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(other);
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
     }
 }

@@ -15,6 +15,8 @@ use luthier_types::{Error, Result};
 use crate::FileLock;
 
 const PREFIX: &str = "layer-";
+/// The lock file of a box, beside the directory being made.
+const LOCK: &str = "lock";
 /// A box without a lock file is being made right now, unless it is older than this.
 const UNLOCKED_GRACE: Duration = Duration::from_secs(3600);
 
@@ -47,7 +49,7 @@ impl Staged {
                 made => made.map_err(failed)?,
             }
             // A sweep may be quicker to lock it; then this box is lost and the next is tried.
-            if let Some(lock) = FileLock::try_acquire(&outer.join("lock"))? {
+            if let Some(lock) = FileLock::try_acquire(&outer.join(LOCK))? {
                 let tree = outer.join("tree");
                 return Ok(Self {
                     outer,
@@ -87,7 +89,7 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if let Err(e) = fs_err::remove_dir_all(&self.outer) {
+        if let Err(e) = remove_box(&self.outer) {
             tracing::warn!(error = %e, "could not remove a staged directory");
         }
     }
@@ -110,7 +112,7 @@ pub fn sweep(staging: &Path) -> Result<usize> {
             continue;
         }
         let path = entry.path();
-        let lock_path = path.join("lock");
+        let lock_path = path.join(LOCK);
         let lock = if lock_path.exists() {
             match FileLock::try_acquire(&lock_path) {
                 Ok(Some(lock)) => Some(lock),
@@ -121,13 +123,27 @@ pub fn sweep(staging: &Path) -> Result<usize> {
         } else {
             continue;
         };
-        match fs_err::remove_dir_all(&path) {
+        match remove_box(&path) {
             Ok(()) => removed += 1,
             Err(e) => tracing::warn!(error = %e, "could not remove an abandoned directory"),
         }
         drop(lock);
     }
     Ok(removed)
+}
+
+/// Removes a box, its lock file last: a box without one could not be told from one being made, and
+/// would stay if its remover were killed now.
+fn remove_box(outer: &Path) -> io::Result<()> {
+    for entry in fs_err::read_dir(outer)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fs_err::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            fs_err::remove_file(entry.path())?;
+        }
+    }
+    fs_err::remove_dir_all(outer)
 }
 
 fn older_than(path: &Path, age: Duration) -> bool {
@@ -138,6 +154,8 @@ fn older_than(path: &Path, age: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
     use super::*;
 
     #[test]
@@ -169,6 +187,22 @@ mod tests {
             staged.publish(&place).unwrap();
         }
         assert_eq!(fs_err::read_to_string(place.join("f")).unwrap(), "1");
+    }
+
+    #[test]
+    fn what_cannot_be_removed_now_is_removed_by_a_later_sweep() {
+        let dir = tempfile::tempdir().unwrap();
+        let outer = dir.path().join("layer-x-0-0");
+        fs_err::create_dir_all(outer.join("tree")).unwrap();
+        fs_err::write(outer.join(LOCK), "").unwrap();
+        // A mount point cannot be removed.
+        let (tree, none) = (outer.join("tree"), None::<&str>);
+        mount(Some("tmpfs"), &tree, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+        let swept = sweep(dir.path());
+        umount2(&tree, MntFlags::MNT_DETACH).unwrap();
+        assert_eq!(swept.unwrap(), 0);
+        assert!(outer.join(LOCK).exists());
+        assert_eq!(sweep(dir.path()).unwrap(), 1);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{
     io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    time::{Instant, SystemTime},
 };
 
 use luthier_host::{FileLock, Staged, sweep};
@@ -11,9 +12,13 @@ use luthier_ports::{Lock, LogSink, ResolvedImage};
 use luthier_types::{Error, Result, layout::container};
 
 use crate::{
-    UvEnvs, bytecode,
+    UvEnvs, bytecode, disk,
     failure::{self, Asked},
+    heal::{self, Bad},
+    installed::{self, Distribution},
     source,
+    store::{self, blocking},
+    verify::{self, Checked},
 };
 
 /// Files that `uv` puts into an environment and a container has no use for.
@@ -26,37 +31,131 @@ pub(crate) async fn build(
     log: &LogSink,
 ) -> Result<PathBuf> {
     let place = envs.layout().env(&lock.id);
+    let built = locked(envs, lock, image, &place, log).await;
+    built.map_err(|e| disk::explained(e, envs.layout().root()))?;
+    Ok(place)
+}
+
+/// Builds under the environment's lock, so that it is built once and is not collected meanwhile.
+async fn locked(
+    envs: &UvEnvs,
+    lock: &Lock,
+    image: &ResolvedImage,
+    place: &Path,
+    log: &LogSink,
+) -> Result<()> {
+    let began = Instant::now();
+    let short = lock.id.0.short();
+    let _lock = FileLock::acquire(&envs.lock_of(&lock.id)).await?;
     if place.is_dir() {
-        log.line(format!(
-            "environment {} is there already",
-            lock.id.0.short()
-        ));
-        return Ok(place);
+        // A collection sees by this that somebody wants it.
+        fs_err::File::open(place)
+            .and_then(|directory| directory.file().set_modified(SystemTime::now()))
+            .map_err(|e| Error::internal("touching the environment", e))?;
+        log.line(format!("environment {short} is there already"));
+        return Ok(());
     }
-    let guard = envs
-        .layout()
-        .root()
-        .join(format!("locks/env-{}.lock", lock.id));
-    let _lock = FileLock::acquire(&guard).await?;
-    if place.is_dir() {
-        log.line(format!(
-            "environment {} is there already",
-            lock.id.0.short()
-        ));
-        return Ok(place);
-    }
-    let staging = envs.layout().staging();
-    sweep(&staging)?;
-    let staged = Staged::new(&staging, "env")?;
-    log.line(format!("building environment {}", lock.id.0.short()));
-    make_venv(envs, image, &staged).await?;
-    install(envs, lock, image, &staged, log).await?;
-    bytecode::compile(envs, image, staged.path(), log).await?;
+    let _caches = FileLock::share(&envs.caches_lock()).await?;
+    sweep(&envs.layout().staging())?;
+    log.line(format!("building environment {short}"));
+    let (staged, bad) = assemble(envs, lock, image, log).await?;
     finish(staged.path(), &lock.text)
         .map_err(|e| Error::internal("finishing the environment", e))?;
-    staged.publish(&place)?;
-    log.line(format!("environment {} is ready", lock.id.0.short()));
-    Ok(place)
+    staged.publish(place)?;
+    let healed = heal::heal(envs, bad, place.to_owned()).await?;
+    if healed > 0 {
+        log.line(format!(
+            "replaced {healed} damaged files in other environments"
+        ));
+    }
+    log.line(format!(
+        "environment {short} is ready after {:.2} s",
+        began.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// An environment whose files are as their authors made them, with compiled modules. Returns it
+/// with the damaged files that were found in the caches on the way.
+async fn assemble(
+    envs: &UvEnvs,
+    lock: &Lock,
+    image: &ResolvedImage,
+    log: &LogSink,
+) -> Result<(Staged, Vec<Bad>)> {
+    let notes = envs.layout().root().join(verify::NOTES);
+    let mut staged = installed(envs, lock, image, log).await?;
+    let (mut distributions, mut checked) = check(&staged, &notes).await?;
+    let mut bad = vec![];
+    if !checked.damaged.is_empty() {
+        let names: Vec<&str> = checked.damaged.iter().map(|d| d.name.as_str()).collect();
+        log.line(format!(
+            "damaged in the cache: {}; fetching again",
+            names.join(", ")
+        ));
+        for damaged in &checked.damaged {
+            bad.extend(heal::bad(staged.path(), &damaged.files));
+        }
+        forget(envs, &names).await?;
+        staged = installed(envs, lock, image, log).await?;
+        (distributions, checked) = check(&staged, &notes).await?;
+        // What was fetched just now has the hash of the lock: its record is wrong, not its files.
+        for damaged in &checked.damaged {
+            log.line(format!(
+                "the record of {} is not right; its files are",
+                damaged.name
+            ));
+            verify::accept(damaged, &notes)
+                .map_err(|e| Error::internal("noting a wrong record", e))?;
+            let (name, content) = (damaged.name.clone(), damaged.content.clone());
+            checked.contents.insert(name, content);
+        }
+    }
+    let contents = &checked.contents;
+    bad.extend(bytecode::compile(envs, image, staged.path(), &distributions, contents, log).await?);
+    Ok((staged, bad))
+}
+
+/// A new environment with everything in the lock.
+async fn installed(
+    envs: &UvEnvs,
+    lock: &Lock,
+    image: &ResolvedImage,
+    log: &LogSink,
+) -> Result<Staged> {
+    let staged = Staged::new(&envs.layout().staging(), "env")?;
+    make_venv(envs, image, &staged).await?;
+    install(envs, lock, image, &staged, log).await?;
+    Ok(staged)
+}
+
+async fn check(staged: &Staged, notes: &Path) -> Result<(Vec<Distribution>, Checked)> {
+    let (tree, notes) = (staged.path().to_owned(), notes.to_owned());
+    blocking("checking what was installed", move || {
+        let distributions = installed::distributions(&tree)?;
+        let checked = verify::check(&tree, &distributions, &notes)?;
+        Ok((distributions, checked))
+    })
+    .await
+}
+
+/// Removes distributions from the installer's cache.
+async fn forget(envs: &UvEnvs, names: &[&str]) -> Result<()> {
+    let ended = envs
+        .uv()?
+        .args(["cache", "clean", "--quiet"])
+        .args(names)
+        .limit(envs.options.build_limit)
+        .run(&LogSink::none())
+        .await?;
+    if ended.success() {
+        return Ok(());
+    }
+    let output = ended.output.clone();
+    Err(
+        Error::internal("removing damaged packages from the cache", output)
+            .evidence(ended.evidence()),
+    )
 }
 
 async fn make_venv(envs: &UvEnvs, image: &ResolvedImage, staged: &Staged) -> Result<()> {
@@ -147,7 +246,7 @@ fn finish(tree: &Path, lock: &str) -> io::Result<()> {
     let python = programs.join("python");
     remove(&python)?;
     symlink(format!("{}/bin/python3", container::PYTHON), &python)?;
-    fs_err::write(tree.join("requirements.lock"), lock)
+    fs_err::write(tree.join(store::LOCK), lock)
 }
 
 fn remove(path: &Path) -> io::Result<()> {

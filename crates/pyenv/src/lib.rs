@@ -12,19 +12,26 @@
 //!
 //! **Where things lie**, below the layout's root: `envs/` environments, `requirements/` resolved
 //! locks by the digest of what was asked, `wheels/` wheels built from source by their own digest,
-//! `bytecode/` compiled modules by the digest of their source, `uv/` the installer's own cache. Environments share files with the last two by hard
-//! links.
+//! `bytecode/` compiled modules by the digest of their distribution, `checked/` what was compared with
+//! its record, `uv/` the installer's own cache. Environments share files with `bytecode/` and `uv/` by
+//! hard links.
 
 #![forbid(unsafe_code)]
 
 mod bytecode;
+mod collect;
+mod disk;
 mod failure;
+mod heal;
 mod install;
+mod installed;
 mod lockfile;
 mod requirements;
 mod resolve;
+mod sbom;
 mod source;
 mod store;
+mod verify;
 
 pub use source::LABEL as BUILD_LABEL;
 
@@ -105,6 +112,16 @@ impl UvEnvs {
         Ok(program)
     }
 
+    /// Held by whoever builds, asks for or removes the environment.
+    fn lock_of(&self, id: &EnvId) -> PathBuf {
+        self.layout().root().join(format!("locks/env-{id}.lock"))
+    }
+
+    /// Shared by builds; held alone by who removes from the caches.
+    fn caches_lock(&self) -> PathBuf {
+        self.layout().root().join("locks/caches.lock")
+    }
+
     fn interpreter(&self, image: &ResolvedImage) -> PathBuf {
         self.layout()
             .interpreter(&image.interpreter)
@@ -136,6 +153,6 @@ impl EnvBuilder for UvEnvs {
     }
 
     async fn collect(&self, keep: &BTreeSet<EnvId>, log: &LogSink) -> Result<Collected> {
-        store::collect(self, keep, log).await
+        collect::collect(self, keep, log).await
     }
 }
