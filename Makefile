@@ -26,12 +26,14 @@ lint: setup ## Check formatting and lints.
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
 unit: setup ## Rust tests, with real containers and interpreters.
+	@scripts/setup test
 	cargo test --workspace --locked
 
 runner-test: setup ## The runner on CPython 3.9 to 3.13.
 	python3 crates/runner/tests/run.py
 
 e2e: setup ## The stock clients against a real server with real containers.
+	@scripts/setup test
 	cargo build --locked --bin luthier
 	scripts/e2e target/debug/luthier
 

@@ -18,6 +18,7 @@ pub mod models;
 pub mod predict;
 pub mod projects;
 mod references;
+pub mod revisions;
 mod serving;
 mod settings;
 mod spool;

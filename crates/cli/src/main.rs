@@ -7,6 +7,7 @@ mod client;
 mod deploy;
 mod doctor;
 mod explain;
+mod export;
 mod jobs;
 mod models;
 mod output;
@@ -41,6 +42,8 @@ enum Command {
     Jobs(Remote<jobs::Jobs>),
     Logs(Remote<status::Logs>),
     Run(run::Run),
+    Export(Remote<export::Export>),
+    Push(Remote<export::Push>),
     Doctor(doctor::Doctor),
     Purge(purge::Purge),
     /// Keeps one container; the server starts it.
@@ -100,6 +103,8 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Jobs(c) => jobs::run(&c.client()?, &c.args).await,
         Command::Logs(c) => status::logs(&c.client()?, &c.args).await,
         Command::Run(args) => run::run(&args).await,
+        Command::Export(c) => export::export(&c.client()?, &c.args).await,
+        Command::Push(c) => export::push(&c.client()?, &c.args).await,
         Command::Doctor(args) => doctor::run(&args).await,
         Command::Purge(args) => purge::run(&args).await,
         Command::Shim { .. } => Ok(()),

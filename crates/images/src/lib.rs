@@ -13,6 +13,7 @@ mod doctor;
 mod elf;
 mod installed;
 mod interpreter;
+pub mod oci;
 mod rootfs;
 pub mod runner_layer;
 

@@ -17,4 +17,5 @@ pub mod serve;
 mod upload;
 mod views;
 
+pub use luthier_images::oci;
 pub use router::router;

@@ -243,6 +243,12 @@ impl Machine {
     }
 }
 
+/// Where the layers of a server with this data directory (and this cache, if it has one of its own)
+/// lie. Makes nothing.
+pub fn layout_of(data: &Path, cache: Option<&Path>) -> CacheLayout {
+    CacheLayout::new(cache.map_or_else(|| data.join("cache"), Path::to_owned))
+}
+
 fn absolute(path: &Path) -> Result<PathBuf> {
     fs_err::create_dir_all(path)
         .and_then(|()| fs_err::canonicalize(path))

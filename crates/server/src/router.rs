@@ -33,6 +33,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(routes::explain::routes())
         .merge(routes::jobs::routes())
         .merge(routes::predict::routes())
+        .merge(routes::revisions::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(json_limit))

@@ -13,3 +13,4 @@ pub(crate) mod models;
 pub(crate) mod not_served;
 pub(crate) mod predict;
 pub(crate) mod projects;
+pub(crate) mod revisions;

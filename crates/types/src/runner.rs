@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::DataType;
+use crate::{DataType, layout::container};
 
 /// Media type of tables in both directions of `POST /predict`.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
@@ -10,6 +10,33 @@ pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 /// Environment variable by which a memory-hungry allocator or BLAS is told how many threads to
 /// use; see [`RunnerConfig::threads`].
 pub const THREADS_ENV: &str = "OMP_NUM_THREADS";
+
+/// What a replica runs, wherever it runs.
+pub const COMMAND: [&str; 4] = [
+    container::ENV_PYTHON,
+    "-I",
+    container::RUNNER_MAIN,
+    container::CONFIG,
+];
+
+/// The environment variables of every replica: as few as do. How many threads its libraries use
+/// is not among them, for that follows from its resources.
+pub const ENVIRONMENT: [(&str, &str); 6] = [
+    ("HOME", "/tmp"),
+    ("LANG", "C.UTF-8"),
+    ("PATH", "/opt/luthier/env/bin:/usr/local/bin:/usr/bin:/bin"),
+    ("PYTHONDONTWRITEBYTECODE", "1"),
+    ("PYTHONUNBUFFERED", "1"),
+    // An arena for each thread would cost memory that small models do not have.
+    ("MALLOC_ARENA_MAX", "2"),
+];
+
+/// Threads of a runner that serve HTTP, unless it is told otherwise: more than requests are sent
+/// to one replica at a time, so that questions about it find one free.
+pub const HTTP_THREADS: u32 = 8;
+
+/// Largest request body a runner takes unless it is told otherwise, in bytes.
+pub const MAX_BODY_BYTES: u64 = 256 << 20;
 
 /// One input column as the package sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

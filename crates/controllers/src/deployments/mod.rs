@@ -35,7 +35,7 @@ use luthier_store::{
     values::to_json,
 };
 use luthier_types::{
-    DeploymentId, Error, ModelId, ReplicaId, Result, RevisionId, layout::CacheLayout,
+    DeploymentId, Error, ModelId, ReplicaId, Result, RevisionId, layout::CacheLayout, runner,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -94,8 +94,8 @@ impl Default for Settings {
             liveness_failures: 3,
             interval: Duration::from_secs(5),
             cpu_cap: false,
-            runner_threads: 8,
-            max_body_bytes: 256 << 20,
+            runner_threads: runner::HTTP_THREADS,
+            max_body_bytes: runner::MAX_BODY_BYTES,
         }
     }
 }

@@ -11,7 +11,7 @@ use luthier_store::deployments::Revision;
 use luthier_types::{
     DeploymentId, Error, Mebibytes, Millicpu, ModelId, ReplicaId, Resources, Result, RevisionId,
     layout::{CacheLayout, container},
-    runner::RunnerConfig,
+    runner::{self, RunnerConfig},
 };
 
 use super::{Settings, plan::Template};
@@ -199,14 +199,7 @@ pub(super) fn container_spec(
             mount(dir.0.join("config"), container::CONFIG_DIR, true),
             mount(dir.0.join("s"), container::SOCKET_DIR, false),
         ],
-        args: [
-            container::ENV_PYTHON,
-            "-I",
-            container::RUNNER_MAIN,
-            container::CONFIG,
-        ]
-        .map(str::to_owned)
-        .into(),
+        args: runner::COMMAND.map(str::to_owned).into(),
         env: environment(resources.cpu),
         cwd: container::PACKAGE.into(),
         memory: resources.memory,
@@ -219,25 +212,20 @@ pub(super) fn container_spec(
     }
 }
 
-/// The environment variables of a replica: as few as do.
+/// The environment variables of a replica.
 fn environment(cpu: Millicpu) -> BTreeMap<String, String> {
     let threads = cpu.0.div_ceil(1000).max(1).to_string();
     let mut env: BTreeMap<String, String> = [
-        ("HOME", "/tmp"),
-        ("LANG", "C.UTF-8"),
-        ("PATH", "/opt/luthier/env/bin:/usr/local/bin:/usr/bin:/bin"),
-        ("PYTHONDONTWRITEBYTECODE", "1"),
-        ("PYTHONUNBUFFERED", "1"),
-        // An arena for each thread would cost memory that small models do not have.
-        ("MALLOC_ARENA_MAX", "2"),
         // As many threads as the reservation has cores, not as the machine has.
         ("OMP_NUM_THREADS", threads.as_str()),
         ("OPENBLAS_NUM_THREADS", threads.as_str()),
         ("MKL_NUM_THREADS", threads.as_str()),
         ("NUMEXPR_NUM_THREADS", threads.as_str()),
     ]
+    .into_iter()
+    .chain(runner::ENVIRONMENT)
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into();
+    .collect();
     // Some machines need it told which kernels their processor can run.
     if let Ok(core) = std::env::var("OPENBLAS_CORETYPE") {
         env.insert("OPENBLAS_CORETYPE".to_owned(), core);
