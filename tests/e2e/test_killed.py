@@ -2,6 +2,7 @@
 replicas keep running."""
 
 import os
+import sqlite3
 
 import fiddler as fdl
 import pytest
@@ -26,6 +27,96 @@ def test_killed_in_the_middle_of_a_step(own_server, tmp_path, step):
     job.wait(interval=1)
     assert model.predict(df=packages.DATA)["score"].tolist() == [2.0, 5.0, 8.0, 11.0]
     assert len(server.containers()) == 1, "exactly one replica runs"
+
+
+EVENTS = packages.DATA.assign(id=["e1", "e2", "e3", "e4"])
+
+
+def blobs(server) -> list:
+    """The stored blobs; none may be half-written."""
+    directory = server.data / "blobs"
+    assert not list((directory / "staging").iterdir())
+    return sorted(p.name for p in directory.glob("??/*"))
+
+
+def rows(server) -> list:
+    """The stored events: (id, a), in order."""
+    with sqlite3.connect(f"file:{server.data}/luthier.db?mode=ro", uri=True) as db:
+        return db.execute("SELECT event_id, row ->> 'a' FROM events ORDER BY seq").fetchall()
+
+
+def with_events():
+    """A model that tells events apart, and a dataset of its own."""
+    model = packages.model(fdl.Project(name="killed").create(), publish=True)
+    model.event_id_col = "id"
+    model.update()
+    return model
+
+
+def killed_in(server, step: str, ask):
+    """Asks for a job, kills the server after the effect of the step and starts it again. Gives the
+    blobs before and after."""
+    before = blobs(server)
+    job = ask()
+    harness.wait_for(lambda: (server.data / "paused").exists(), f"the job to reach {step}")
+    server.kill()
+    server.start()
+    job.wait(interval=1)
+    return before, blobs(server)
+
+
+@pytest.mark.parametrize("step", ["convert", "record"])
+def test_killed_while_publishing_a_dataset(own_server, step):
+    server = own_server("--pause-after", f"publish_dataset.{step}")
+    model = packages.model(fdl.Project(name="killed").create())
+    before, after = killed_in(
+        server,
+        step,
+        lambda: model.publish(
+            source=packages.DATA, environment=fdl.EnvType.PRE_PRODUCTION, dataset_name="reference"
+        ),
+    )
+    (dataset,) = fdl.Dataset.list(model_id=model.id)
+    assert (dataset.name, dataset.row_count) == ("reference", len(packages.DATA))
+    assert len(after) - len(before) == 2, "the upload and its rows, once each"
+
+
+def test_killed_while_publishing_events(own_server):
+    server = own_server("--pause-after", "publish_events.store")
+    model = with_events()
+    killed_in(server, "store", lambda: model.publish(source=EVENTS))
+    assert rows(server) == list(zip(EVENTS["id"], EVENTS["a"]))
+
+
+def test_killed_while_deleting_events(own_server):
+    server = own_server("--pause-after", "delete_events.delete")
+    model = with_events()
+    model.publish(source=EVENTS).wait(interval=1)
+    killed_in(server, "delete", lambda: model.delete_events(event_ids=["e2", "e3"]))
+    assert [event for event, _ in rows(server)] == ["e1", "e4"]
+
+
+@pytest.mark.parametrize("step", ["delete", "release"])
+def test_killed_while_deleting_a_model(own_server, step):
+    server = own_server("--pause-after", f"delete_model.{step}")
+    model = with_events()
+    model.publish(source=EVENTS).wait(interval=1)
+    before, after = killed_in(server, step, model.delete)
+    assert not list(fdl.Model.list(project_id=model.project_id))
+    assert rows(server) == []
+    assert len(before) - len(after) == 1, "the rows of its dataset are gone"
+
+
+def test_a_starting_server_removes_what_was_stored_and_never_mentioned(own_server):
+    server = own_server()
+    packages.model(fdl.Project(name="killed").create(), publish=True)
+    mentioned = blobs(server)
+    server.kill()
+    stray = server.data / "blobs" / "ab" / ("ab" * 32)
+    stray.parent.mkdir(exist_ok=True)
+    stray.write_bytes(b"an upload that was cut off by the kill")
+    server.start()
+    assert blobs(server) == mentioned
 
 
 def test_a_restarted_server_adopts_its_replicas(own_server, tmp_path):
