@@ -10,9 +10,9 @@ import importlib.util
 import json
 import platform
 import sys
+from importlib import metadata
 
 import pandas as pd
-import sklearn
 
 
 def main(directory: str, data: str, output: str, columns: list) -> None:
@@ -23,10 +23,10 @@ def main(directory: str, data: str, output: str, columns: list) -> None:
 
     inputs = pd.read_csv(data, float_precision="round_trip")[columns]
     predictions = package.get_model().predict(inputs)
+    installed = metadata.distributions()
     answer = {
         "python": platform.python_version(),
-        "scikit-learn": sklearn.__version__,
-        "pandas": pd.__version__,
+        "packages": {found.metadata["Name"].lower(): found.version for found in installed},
         "predictions": {
             name: [float(value).hex() for value in predictions[name]] for name in predictions
         },

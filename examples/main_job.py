@@ -162,7 +162,7 @@ def check_running(example: Example) -> dict:
     assert replica["packages"]["scikit-learn"] == example.sklearn, replica["packages"]
     direct = example.direct()
     assert replica["python"] == direct["python"]
-    assert replica["packages"]["pandas"] == direct["pandas"]
+    assert replica["packages"]["pandas"] == direct["packages"]["pandas"]
     return replica
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +31,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def run(directory: Path, image: str, *command: str, memory: int, mount: Path = None) -> None:
+    """A command in the environment of the package `directory`, which gets what it writes to /out."""
+    state = tempfile.mkdtemp(prefix="lt-run-")
+    options = ["--data", state, "--cache-dir", CACHE, "--image", image, "--memory", str(memory)]
+    options += ["--out", str(directory)] + (["--mount", str(mount)] if mount else [])
+    done = subprocess.run(
+        [BINARY, "run", *options, str(directory), "--", *command],
+        capture_output=True,
+        text=True,
+        timeout=1800,
+    )
+    shutil.rmtree(state)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 class Server:

@@ -86,6 +86,7 @@ def test_a_container_is_closed(server, project, tmp_path):
             seen["caps"] = int(fields["CapEff"].strip(), 16) | int(fields["CapPrm"].strip(), 16)
             seen["privs"] = fields["NoNewPrivs"].strip()
             seen["seccomp"] = fields["Seccomp"].strip()
+            seen["memory"] = os.environ["LUTHIER_MEMORY_MIB"]
             raise ValueError("SEEN" + json.dumps(seen, sort_keys=True) + "SEEN")
     """
     with pytest.raises(AsyncJobFailed) as failure:
@@ -94,6 +95,8 @@ def test_a_container_is_closed(server, project, tmp_path):
     assert seen["network"] == "closed" and seen["interfaces"] == ["lo"]
     assert seen["root"] == "read-only" and seen["caps"] == 0
     assert seen["privs"] == "1" and seen["seccomp"] == "2"
+    # What a program that sizes itself cannot find out otherwise.
+    assert seen["memory"] == "256"
 
 
 def test_a_manual_deployment_starts_when_it_is_made_active(server, project, tmp_path):

@@ -95,6 +95,10 @@ pub(crate) async fn run(args: &Run) -> Result<()> {
         ("LANG".to_owned(), "C.UTF-8".to_owned()),
         ("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned()),
         ("PYTHONUNBUFFERED".to_owned(), "1".to_owned()),
+        (
+            container::MEMORY_VARIABLE.to_owned(),
+            args.memory.to_string(),
+        ),
     ]);
     let exit = machine
         .run_to_end(

@@ -27,6 +27,10 @@ pub mod container {
     pub const SOCKET_DIR: &str = "/run/luthier";
     /// The runner's socket.
     pub const SOCKET: &str = "/run/luthier/runner.sock";
+    /// The environment variable that tells a package its memory limit, in MiB. Programs that size
+    /// themselves, as a Java virtual machine does, would take the host's memory for their own: the
+    /// container sees no control groups.
+    pub const MEMORY_VARIABLE: &str = "LUTHIER_MEMORY_MIB";
 }
 
 /// The directories of content-addressed layers. Each layer is complete or absent: it is made

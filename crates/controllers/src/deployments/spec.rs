@@ -200,7 +200,7 @@ pub(super) fn container_spec(
             mount(dir.0.join("s"), container::SOCKET_DIR, false),
         ],
         args: runner::COMMAND.map(str::to_owned).into(),
-        env: environment(resources.cpu),
+        env: environment(resources),
         cwd: container::PACKAGE.into(),
         memory: resources.memory,
         cpu: resources.cpu,
@@ -213,9 +213,11 @@ pub(super) fn container_spec(
 }
 
 /// The environment variables of a replica.
-fn environment(cpu: Millicpu) -> BTreeMap<String, String> {
-    let threads = cpu.0.div_ceil(1000).max(1).to_string();
+fn environment(resources: Resources) -> BTreeMap<String, String> {
+    let memory = resources.memory.0.to_string();
+    let threads = resources.cpu.0.div_ceil(1000).max(1).to_string();
     let mut env: BTreeMap<String, String> = [
+        (container::MEMORY_VARIABLE, memory.as_str()),
         // As many threads as the reservation has cores, not as the machine has.
         ("OMP_NUM_THREADS", threads.as_str()),
         ("OPENBLAS_NUM_THREADS", threads.as_str()),
