@@ -1,6 +1,6 @@
-//! Builds the runner's library, which `runner_layer` embeds.
+//! Builds the runner's library, which `runner_layer` embeds, and lists the catalogue's files.
 //!
-//! A build of its own: the library is always optimised, whatever the profile of the server, and
+//! The runner's is a build of its own: the library is always optimised, whatever the profile of the server, and
 //! lies in a target directory of its own, so that cargo's lock on the outer one is no obstacle.
 
 use std::{
@@ -60,6 +60,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
 
     let out = variable("OUT_DIR");
+    list_catalogue(&workspace.join("images"), &out);
     let target = target_directory(&out);
     build(&workspace, &target);
     let built = target.join("release").join("libluthier_runner.so");
@@ -70,6 +71,32 @@ fn main() {
         "cargo::rustc-env=LUTHIER_RUNNER_LIBRARY={}",
         library.display()
     );
+}
+
+/// Writes the names and contents of the catalogue's files, whatever there are, as Rust constants.
+fn list_catalogue(images: &Path, out: &Path) {
+    let mut code = String::new();
+    for (constant, about, directory, extension) in [
+        ("FILES", "images/*.toml", images.to_owned(), "toml"),
+        ("LOCKS", "images/locks/*.lock", images.join("locks"), "lock"),
+    ] {
+        println!("cargo::rerun-if-changed={}", directory.display());
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&directory)
+            .expect("the catalogue is in the repository")
+            .map(|entry| entry.expect("it can be read").path())
+            .filter(|path| path.extension().is_some_and(|e| e == extension))
+            .collect();
+        files.sort();
+        code.push_str(&format!(
+            "/// `{about}`: name and text.\npub(super) const {constant}: &[(&str, &str)] = &[\n"
+        ));
+        for path in files {
+            let name = path.file_name().expect("a file has a name").to_owned();
+            code.push_str(&format!("    ({name:?}, include_str!({path:?})),\n"));
+        }
+        code.push_str("];\n");
+    }
+    std::fs::write(out.join("catalogue.rs"), code).expect("OUT_DIR can be written");
 }
 
 /// A directory beside the profiles', the same for all of them: `OUT_DIR` is

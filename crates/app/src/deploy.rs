@@ -7,6 +7,7 @@ mod layers;
 mod publish;
 
 use luthier_jobs::NewJob;
+use luthier_ports::unknown_image;
 use luthier_store::{
     artifacts::{self, Artifact},
     deployments,
@@ -150,21 +151,13 @@ impl App {
         Ok(JobCompact::new(id, DEPLOY_NAME))
     }
 
-    /// Refuses an image that is not in the catalogue, naming those that are, the closest first.
+    /// Refuses an image that is not in the catalogue, naming the nearest that would do.
     fn check_image(&self, uri: &str) -> Result<()> {
-        let mut known: Vec<String> = self.deps.images.list().into_iter().map(|i| i.uri).collect();
-        if known.iter().any(|k| k == uri) {
+        let known = self.deps.images.list();
+        if known.iter().any(|k| k.uri == uri) {
             return Ok(());
         }
-        known.sort_by_key(|k| distance(k, uri));
-        let hint = match known.first() {
-            Some(closest) => format!(
-                "Did you mean `{closest}`? The images are: {}.",
-                known.join(", ")
-            ),
-            None => "The catalogue is empty.".to_owned(),
-        };
-        Err(Error::new(Code::UnknownImage, format!("there is no image `{uri}`")).hint(hint))
+        Err(unknown_image(uri, &known))
     }
 
     /// Refuses a reservation that, with those of the other active deployments, is more than the
@@ -336,22 +329,6 @@ fn parse_params(value: Option<Value>) -> Result<DeploymentParams> {
         return Err(bad(format!("deployment_params has no field `{unknown}`")));
     }
     serde_json::from_value(value).map_err(|e| bad(format!("deployment_params does not fit: {e}")))
-}
-
-/// How many edits turn one text into the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

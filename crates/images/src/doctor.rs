@@ -5,7 +5,7 @@ use std::{path::Path, path::PathBuf};
 use luthier_host::{Program, find_program, find_uv};
 use luthier_ports::LogSink;
 
-use crate::{catalogue, installed};
+use crate::{catalogue::Catalogue, installed};
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -35,12 +35,13 @@ pub async fn probe(data: &Path) -> Probe {
         }
         None => None,
     };
-    let mut pythons: Vec<String> = catalogue::read()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|entry| entry.info.python)
-        .collect();
-    pythons.dedup();
+    let entries = Catalogue::read(None).map_or(vec![], |c| c.entries);
+    let mut pythons: Vec<String> = vec![];
+    for entry in entries {
+        if !pythons.contains(&entry.info.python) {
+            pythons.push(entry.info.python);
+        }
+    }
     let mut interpreters = vec![];
     for python in pythons {
         let found = installed::find(&python, &LogSink::none())

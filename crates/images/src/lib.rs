@@ -17,7 +17,7 @@ pub mod oci;
 mod rootfs;
 pub mod runner_layer;
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, path::PathBuf, sync::Mutex};
 
 use async_trait::async_trait;
 use luthier_ports::{ImageInfo, Images, LogSink, ResolvedImage};
@@ -25,7 +25,10 @@ use luthier_types::{Digest, Result, layout::CacheLayout};
 
 pub use doctor::{Probe, probe};
 
-use catalogue::Entry;
+pub use catalogue::Problem;
+
+use catalogue::Catalogue;
+use rootfs::Recipe;
 
 /// What [`LocalImages`] needs.
 #[derive(Clone, Debug)]
@@ -40,8 +43,12 @@ pub struct Options {
 #[derive(Debug)]
 pub struct LocalImages {
     options: Options,
-    entries: Vec<Entry>,
-    known: Mutex<HashMap<String, ResolvedImage>>,
+    /// The operator's own directory of images.
+    own: Option<PathBuf>,
+    /// Images made or found, by the digest of their entry.
+    known: Mutex<HashMap<Digest, ResolvedImage>>,
+    /// What was last found wrong with the directory, so that it is told once.
+    told: Mutex<Vec<Problem>>,
 }
 
 impl LocalImages {
@@ -50,15 +57,50 @@ impl LocalImages {
     /// # Errors
     /// `Internal` when the catalogue in the binary is broken.
     pub fn new(options: Options) -> Result<Self> {
+        Catalogue::read(None)?;
         Ok(Self {
             options,
-            entries: catalogue::read()?,
+            own: None,
             known: Mutex::default(),
+            told: Mutex::default(),
         })
     }
 
-    fn known(&self, uri: &str) -> Option<ResolvedImage> {
-        let known = self.known.lock().ok()?.get(uri).cloned()?;
+    /// Reads a directory of images over the catalogue in the binary: the operator's own.
+    #[must_use]
+    pub fn with_own(mut self, directory: PathBuf) -> Self {
+        self.own = Some(directory);
+        self
+    }
+
+    /// The files of the operator's directory that are left out because something is wrong.
+    ///
+    /// # Errors
+    /// `Internal` when the catalogue in the binary is broken.
+    pub fn problems(&self) -> Result<Vec<Problem>> {
+        Ok(self.catalogue()?.problems)
+    }
+
+    /// The catalogue as it is now.
+    fn catalogue(&self) -> Result<Catalogue> {
+        let catalogue = Catalogue::read(self.own.as_deref())?;
+        if let Ok(mut told) = self.told.lock()
+            && *told != catalogue.problems
+        {
+            for problem in &catalogue.problems {
+                tracing::warn!(
+                    file = %problem.path.display(),
+                    wrong = problem.wrong,
+                    "a file of the own catalogue is left out"
+                );
+            }
+            told.clone_from(&catalogue.problems);
+        }
+        Ok(catalogue)
+    }
+
+    fn known(&self, entry: &Digest) -> Option<ResolvedImage> {
+        let known = self.known.lock().ok()?.get(entry).cloned()?;
         let layout = &self.options.layout;
         let there = layout.rootfs(&known.rootfs).is_dir()
             && layout.interpreter(&known.interpreter).is_dir();
@@ -69,11 +111,17 @@ impl LocalImages {
 #[async_trait]
 impl Images for LocalImages {
     fn list(&self) -> Vec<ImageInfo> {
-        self.entries.iter().map(|e| e.info.clone()).collect()
+        match self.catalogue() {
+            Ok(catalogue) => catalogue.entries.into_iter().map(|e| e.info).collect(),
+            Err(e) => {
+                tracing::error!(chain = e.chain(), "reading the catalogue");
+                vec![]
+            }
+        }
     }
 
     async fn disk(&self, uri: &str) -> Result<Option<(u64, u64)>> {
-        catalogue::find(&self.entries, uri)?;
+        self.catalogue()?.find(uri)?;
         Ok(None)
     }
 
@@ -82,23 +130,26 @@ impl Images for LocalImages {
     }
 
     async fn ensure(&self, uri: &str, log: &LogSink) -> Result<ResolvedImage> {
-        let entry = catalogue::find(&self.entries, uri)?;
-        if let Some(image) = self.known(uri) {
+        let catalogue = self.catalogue()?;
+        let entry = catalogue.find(uri)?;
+        let key = entry.digest();
+        if let Some(image) = self.known(&key) {
             return Ok(image);
         }
         let layout = &self.options.layout;
         luthier_host::sweep(&layout.staging())?;
-        let rootfs = rootfs::ensure(layout, self.options.mirror.as_deref(), log).await?;
+        let recipe = Recipe::of(&entry.tag);
+        let rootfs = rootfs::ensure(layout, &recipe, self.options.mirror.as_deref(), log).await?;
         let interpreter = interpreter::ensure(layout, &entry.info.python, log).await?;
         let image = ResolvedImage {
             info: entry.info.clone(),
-            digest: Digest::of_fields([rootfs.as_str(), interpreter.as_str(), entry.lock]),
+            digest: Digest::of_fields([rootfs.as_str(), interpreter.as_str(), &entry.lock]),
             rootfs,
             interpreter,
-            lock: entry.lock.to_owned(),
+            lock: entry.lock.clone(),
         };
         if let Ok(mut known) = self.known.lock() {
-            known.insert(uri.to_owned(), image.clone());
+            known.insert(key, image.clone());
         }
         Ok(image)
     }

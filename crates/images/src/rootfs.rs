@@ -1,9 +1,13 @@
-//! The base root file system: a minimal Debian bookworm, shared by every image.
+//! The root file systems: a minimal Debian bookworm, with an image's own packages, shared by every
+//! image that has the same.
 //!
 //! Its digest is that of the recipe, not of the bytes: what Debian's security archive holds on the
 //! day it is made goes in. Made once, it stays.
 
-use std::{fs::Permissions, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet, fs::Permissions, io, os::unix::fs::PermissionsExt as _, path::Path,
+    time::Duration,
+};
 
 use luthier_host::{FileLock, Program, Staged, find_program};
 use luthier_ports::LogSink;
@@ -11,6 +15,8 @@ use luthier_types::{
     Code, Digest, Error, Result,
     layout::{CacheLayout, container},
 };
+
+use crate::catalogue::Tag;
 
 const SUITE: &str = "bookworm";
 /// What CPython, its standard library and common wheels link to, and certificates.
@@ -30,23 +36,53 @@ const PACKAGES: &[&str] = &[
     "zlib1g",
 ];
 /// Goes up when [`finish`] changes what it makes.
-const RECIPE: &str = "3";
+const RECIPE: &str = "4";
 /// What is left out, as patterns of dpkg.
 const LEFT_OUT: &[&str] = &[
     "path-exclude=/usr/share/doc/*",
     "path-include=/usr/share/doc/*/copyright",
-    "path-exclude=/usr/share/man/*",
+    // The directories themselves are kept: the Java runtime's installation links into them.
+    "path-exclude=/usr/share/man/*/*",
     "path-exclude=/usr/share/info/*",
     "path-exclude=/usr/share/locale/*",
 ];
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// The digest of the recipe.
-pub(crate) fn digest() -> Digest {
-    let mut fields = vec![RECIPE, SUITE, std::env::consts::ARCH];
-    fields.extend(PACKAGES);
-    fields.extend(LEFT_OUT);
-    Digest::of_fields(fields)
+/// What goes into a root file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    /// Debian packages beyond [`PACKAGES`], sorted.
+    packages: BTreeSet<String>,
+    /// A day; see [`Tag::debian_state`].
+    state: String,
+}
+
+impl Recipe {
+    /// The recipe of a tag.
+    pub(crate) fn of(tag: &Tag) -> Self {
+        Self {
+            packages: tag.debian.iter().cloned().collect(),
+            state: tag.debian_state.clone(),
+        }
+    }
+
+    /// Its digest, which names the layer.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut fields = vec![RECIPE, SUITE, std::env::consts::ARCH, &self.state];
+        fields.extend(PACKAGES);
+        fields.extend(self.packages.iter().map(String::as_str));
+        fields.extend(LEFT_OUT);
+        Digest::of_fields(fields)
+    }
+
+    fn include(&self) -> String {
+        let all: Vec<&str> = PACKAGES
+            .iter()
+            .copied()
+            .chain(self.packages.iter().map(String::as_str))
+            .collect();
+        all.join(",")
+    }
 }
 
 /// Makes the root file system when it is not there.
@@ -55,10 +91,11 @@ pub(crate) fn digest() -> Digest {
 /// `ImageUnavailable` when Debian's packages cannot be had, with the tool's output.
 pub(crate) async fn ensure(
     layout: &CacheLayout,
+    recipe: &Recipe,
     mirror: Option<&str>,
     log: &LogSink,
 ) -> Result<Digest> {
-    let digest = digest();
+    let digest = recipe.digest();
     let place = layout.rootfs(&digest);
     if place.is_dir() {
         return Ok(digest);
@@ -90,7 +127,7 @@ pub(crate) async fn ensure(
         .cwd(staged.scratch())
         .limit(LIMIT)
         .args(["--variant=minbase", "--format=tar"])
-        .arg(format!("--include={}", PACKAGES.join(",")));
+        .arg(format!("--include={}", recipe.include()));
     for pattern in LEFT_OUT {
         program = program.arg(format!("--dpkgopt={pattern}"));
     }

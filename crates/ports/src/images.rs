@@ -1,10 +1,14 @@
 //! Catalogue images, made ready on this machine.
 
+mod nearest;
+
 use async_trait::async_trait;
 use luthier_types::{Digest, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::LogSink;
+
+pub use nearest::unknown_image;
 
 /// Whether an image is still to be chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -84,10 +84,11 @@ impl Machine {
         let shim = std::env::current_exe()
             .map_err(|e| Error::internal("finding this program's own file", e))?;
         let runtime = Arc::new(OciRuntime::new(RuntimeOptions::new(containers, shim))?);
-        let images = Arc::new(LocalImages::new(ImageOptions {
+        let images = LocalImages::new(ImageOptions {
             layout: layout.clone(),
             mirror: None,
-        })?);
+        })?;
+        let images = Arc::new(images.with_own(data.join("images")));
         let mut env_options = EnvOptions::new(layout.clone());
         env_options.runtime = Some(runtime.clone());
         env_options.images = Some(images.clone());

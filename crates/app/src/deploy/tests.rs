@@ -55,17 +55,3 @@ fn the_image_asked_for_comes_before_the_one_in_use() {
     assert_eq!(image(&DeploymentParams::default(), Some("b")), "b");
     assert_eq!(image(&DeploymentParams::default(), None), DEFAULT_IMAGE);
 }
-
-#[test]
-fn distance_counts_edits() {
-    for (a, b, edits) in [
-        ("", "", 0),
-        ("abc", "abc", 0),
-        ("abc", "abd", 1),
-        ("", "xy", 2),
-        ("kitten", "sitting", 3),
-    ] {
-        assert_eq!(distance(a, b), edits, "{a} {b}");
-        assert_eq!(distance(b, a), edits, "{b} {a}");
-    }
-}
