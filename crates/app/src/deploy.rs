@@ -2,12 +2,16 @@
 
 mod await_ready;
 mod before;
+mod check;
+pub(crate) mod image;
 mod job;
 mod layers;
+mod lock;
+mod outcome;
 mod publish;
 
 use luthier_jobs::NewJob;
-use luthier_ports::unknown_image;
+use luthier_ports::ImageInfo;
 use luthier_store::{
     artifacts::{self, Artifact},
     deployments,
@@ -15,25 +19,26 @@ use luthier_store::{
 };
 use luthier_types::{
     ArtifactStatus, ArtifactType, Code, DeploymentParams, DeploymentType, Error, FileId, ModelId,
-    Resources, Result,
+    Resources, Result, RevisionId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sqlx::SqliteConnection;
+use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use crate::{App, job_view::JobCompact, lookup::not_found};
 
 pub(crate) use await_ready::settled;
 pub(crate) use before::Intent;
+pub use image::DEFAULT_IMAGE;
 pub use job::DeployJob;
-pub(crate) use job::unknown_step;
+pub(crate) use job::{sink, unknown_step};
+pub(crate) use lock::Locked;
+pub(crate) use outcome::outcome;
 
 /// The kind of the job that deploys an artifact.
 pub const DEPLOY: &str = "deploy_artifact";
 /// Its name, as the platform calls it.
 pub const DEPLOY_NAME: &str = "Deploy artifact model - manual";
-/// The image of packages that name none.
-pub const DEFAULT_IMAGE: &str = "md-base/python/python-311:1.0.0";
 
 /// The body of a deploy request.
 #[derive(Clone, Debug, Deserialize)]
@@ -59,10 +64,17 @@ pub enum Mode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct DeployPayload {
     pub(crate) model_id: ModelId,
-    pub(crate) file_id: FileId,
+    /// The upload; none when the package that is deployed stays and its image changes.
+    pub(crate) file_id: Option<FileId>,
     pub(crate) archive: Artifact,
     pub(crate) mode: Mode,
     pub(crate) params: DeploymentParams,
+    /// Whether a deployment that is not active stays so.
+    #[serde(default)]
+    pub(crate) keep_active: bool,
+    /// The revision whose lock is taken instead of a new one, if it has the same package.
+    #[serde(default)]
+    pub(crate) lock_of: Option<RevisionId>,
 }
 
 impl App {
@@ -88,7 +100,7 @@ impl App {
         let open = self.deps.queue.open(&mut db, &model.to_string()).await?;
         let same = open.iter().find(|job| {
             let payload = serde_json::from_value::<DeployPayload>(job.payload.clone());
-            job.kind == DEPLOY && payload.is_ok_and(|p| p.file_id == request.file_id)
+            job.kind == DEPLOY && payload.is_ok_and(|p| p.file_id == Some(request.file_id))
         });
         if repeated && let Some(job) = same {
             return Ok(JobCompact::of(job));
@@ -107,27 +119,47 @@ impl App {
         }
         check_mode(&card, mode)?;
         let archive = archive(&mut db, request.file_id).await?;
-        let intent = Intent::of(&mut db, model).await?;
-        let wanted = Wanted::new(&params, intent.as_ref())?;
+        let payload = DeployPayload {
+            model_id: model,
+            file_id: Some(request.file_id),
+            archive,
+            mode,
+            params,
+            keep_active: false,
+            lock_of: None,
+        };
+        self.enqueue_deploy(db, &card, payload).await
+    }
+
+    /// Checks what is to be deployed against what there is, and enqueues its job.
+    pub(crate) async fn enqueue_deploy(
+        &self,
+        mut db: Transaction<'static, Sqlite>,
+        card: &Model,
+        payload: DeployPayload,
+    ) -> Result<JobCompact> {
+        let intent = Intent::of(&mut db, card.id).await?;
+        let wanted = payload.wanted(intent.as_ref())?;
         let current = match intent.and_then(|i| i.wanted_revision) {
             Some(id) => deployments::revision(&mut db, id).await?,
             None => None,
         };
-        self.check_image(&image(
-            &params,
-            current.as_ref().map(|r| r.image_uri.as_str()),
-        ))?;
+        let mut info = model_info(card);
+        let current = current.as_ref().map(|r| r.image_uri.as_str());
+        if let Some(uri) = image::named(&payload.params, current) {
+            let images = self.deps.images.list();
+            image::check_name(&images, uri)?;
+            info["image_uri"] = uri.into();
+            if let Some(named) = image::find(&images, uri) {
+                self.check_versions(&mut db, card, named).await?;
+                info["warnings"] = image::notice(named).into_iter().collect();
+            }
+        }
         if wanted.active {
-            self.check_capacity(&mut db, model, wanted.replicas, wanted.resources)
+            self.check_capacity(&mut db, card.id, wanted.replicas, wanted.resources)
                 .await?;
         }
-        let payload = DeployPayload {
-            model_id: model,
-            file_id: request.file_id,
-            archive,
-            mode,
-            params,
-        };
+        let mode = payload.mode;
         let id = self
             .deps
             .queue
@@ -136,10 +168,9 @@ impl App {
                 NewJob {
                     kind: DEPLOY,
                     name: DEPLOY_NAME.to_owned(),
-                    payload: serde_json::to_value(payload)
-                        .map_err(|e| Error::internal("writing a job", e))?,
-                    info: model_info(&card),
-                    exclusive_key: Some(model.to_string()),
+                    payload: job::json(&payload)?,
+                    info,
+                    exclusive_key: Some(card.id.to_string()),
                 },
             )
             .await?;
@@ -147,17 +178,20 @@ impl App {
             .await
             .map_err(luthier_store::failed("enqueueing a deployment"))?;
         self.deps.queue.wake();
-        tracing::info!(job = %id, %model, ?mode, "an artifact will be deployed");
+        tracing::info!(job = %id, model = %card.id, ?mode, "an artifact will be deployed");
         Ok(JobCompact::new(id, DEPLOY_NAME))
     }
 
-    /// Refuses an image that is not in the catalogue, naming the nearest that would do.
-    fn check_image(&self, uri: &str) -> Result<()> {
-        let known = self.deps.images.list();
-        if known.iter().any(|k| k.uri == uri) {
-            return Ok(());
-        }
-        Err(unknown_image(uri, &known))
+    /// Refuses an image that serves single versions to a model that has several.
+    pub(crate) async fn check_versions(
+        &self,
+        db: &mut SqliteConnection,
+        card: &Model,
+        image: &ImageInfo,
+    ) -> Result<()> {
+        let versions = models::versions(db, card.project_id, &card.name).await?;
+        let model = format!("{}/{}", card.project_name, card.name);
+        image::check_versions(&self.deps.images.list(), image, &model, versions)
     }
 
     /// Refuses a reservation that, with those of the other active deployments, is more than the
@@ -237,14 +271,17 @@ impl Wanted {
     }
 }
 
-/// The image to use: the one asked for, else the one in use, else the default.
-pub(crate) fn image(params: &DeploymentParams, current: Option<&str>) -> String {
-    params
-        .image_uri
-        .as_deref()
-        .or(current)
-        .unwrap_or(DEFAULT_IMAGE)
-        .to_owned()
+// === impl DeployPayload ===
+
+impl DeployPayload {
+    /// The figures the deployment is to have.
+    pub(crate) fn wanted(&self, current: Option<&Intent>) -> Result<Wanted> {
+        let mut wanted = Wanted::new(&self.params, current)?;
+        if let (true, Some(current)) = (self.keep_active, current) {
+            wanted.active = current.active;
+        }
+        Ok(wanted)
+    }
 }
 
 /// What clients are shown beside the state of a job about a model.

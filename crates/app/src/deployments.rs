@@ -35,6 +35,8 @@ pub struct DeploymentView {
     pub card: Model,
     /// The image of the wanted revision.
     pub image_uri: Option<String>,
+    /// The image to use instead, when that one is deprecated.
+    pub image_replaced_by: Option<String>,
 }
 
 /// What to change; absent figures stay.
@@ -124,6 +126,9 @@ impl App {
         Ok(DeploymentView {
             deployment,
             card,
+            image_replaced_by: revision
+                .as_ref()
+                .and_then(|r| self.replaced_by(&r.image_uri)),
             image_uri: revision.map(|r| r.image_uri),
         })
     }

@@ -5,7 +5,7 @@ use luthier_types::{JobId, JobStatus, Result};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::{App, lookup::not_found};
+use crate::{App, deploy::DEPLOY, envs::COLLECT, lookup::not_found};
 
 /// Most bytes of a job's error that the stock client is sent.
 const MESSAGE_BYTES: usize = 8 * 1024;
@@ -76,6 +76,7 @@ impl App {
                 json!({
                     "name": step.name,
                     "status": step_word(&job, step),
+                    "result": outcome(&job, step),
                     "started_at": step.started_at,
                     "finished_at": step.finished_at,
                 })
@@ -138,6 +139,15 @@ fn step_word(job: &Job, step: &Step) -> &'static str {
     }
 }
 
+/// What of a step's result people are shown.
+fn outcome(job: &Job, step: &Step) -> Map<String, Value> {
+    match (&step.result, job.kind.as_str()) {
+        (Some(result), DEPLOY) => crate::deploy::outcome(&step.name, result),
+        (Some(Value::Object(result)), COLLECT) => result.clone(),
+        _ => Map::new(),
+    }
+}
+
 /// Per step its state, in the shape the platform gives its tasks.
 fn extras(job: &Job, steps: &[Step]) -> Value {
     let mut tasks = Map::new();
@@ -153,7 +163,11 @@ fn extras(job: &Job, steps: &[Step]) -> Value {
             step.name.clone(),
             json!({
                 "status": status,
-                "result": done.then(|| json!({ "result": "Success" })),
+                "result": done.then(|| {
+                    let mut result = outcome(job, step);
+                    result.insert("result".to_owned(), json!("Success"));
+                    result
+                }),
                 "error_message": message.map(|e| e.message()),
             }),
         );

@@ -8,9 +8,11 @@ pub mod baselines;
 pub mod deploy;
 pub mod deployments;
 pub mod environments;
+pub mod envs;
 pub mod events;
 pub mod explain;
 pub mod files;
+pub mod images;
 mod job_info;
 pub mod job_view;
 pub mod lookup;
@@ -74,6 +76,8 @@ pub struct App {
     layers: tokio::sync::Mutex<()>,
     /// Read while a blob is stored and first mentioned; written while unused ones are removed.
     blobs_in_use: tokio::sync::RwLock<()>,
+    /// Read while a job makes sure of its environment; written while unused ones are removed.
+    environments_in_use: tokio::sync::RwLock<()>,
 }
 
 /// Every kind of job, for the worker.
@@ -81,6 +85,7 @@ pub fn job_kinds(app: &Arc<App>) -> Vec<Arc<dyn JobKind>> {
     vec![
         Arc::new(deploy::DeployJob::new(Arc::clone(app))),
         Arc::new(deployments::ApplyJob::new(Arc::clone(app))),
+        Arc::new(envs::CollectJob::new(Arc::clone(app))),
         Arc::new(events::PublishDataset(Arc::clone(app))),
         Arc::new(events::PublishEvents(Arc::clone(app))),
         Arc::new(events::DeleteEvents(Arc::clone(app))),
@@ -103,6 +108,7 @@ impl App {
             references: references::Cache::default(),
             layers: tokio::sync::Mutex::default(),
             blobs_in_use: tokio::sync::RwLock::default(),
+            environments_in_use: tokio::sync::RwLock::default(),
         })
     }
 

@@ -16,7 +16,8 @@ use crate::App;
 /// Labels that the deployment controller gives to replicas.
 const MODEL_LABEL: &str = "luthier.model";
 const REPLICA_LABEL: &str = "luthier.replica";
-const REVISION_LABEL: &str = "luthier.revision";
+pub(crate) const REVISION_LABEL: &str = "luthier.revision";
+pub(crate) const ENVIRONMENT_LABEL: &str = "luthier.environment";
 
 /// How long a replica may take to speak of itself.
 const ASK: Duration = Duration::from_secs(2);
@@ -68,6 +69,7 @@ impl App {
                 "cpu": d.resources.cpu,
                 "memory": d.resources.memory,
                 "image_uri": revision.as_ref().map(|r| r.image_uri.as_str()),
+                "image_replaced_by": revision.as_ref().and_then(|r| self.replaced_by(&r.image_uri)),
                 "environment": revision.as_ref().map(|r| &r.env),
                 "wanted_revision": d.wanted_revision,
                 "serving_revision": d.serving_revision,

@@ -7,8 +7,12 @@
 mod data_trials;
 #[path = "serving/deploy.rs"]
 mod deploy;
+#[path = "serving/envs.rs"]
+mod envs;
 #[path = "serving/explain.rs"]
 mod explain;
+#[path = "serving/images.rs"]
+mod images;
 #[path = "serving/predict.rs"]
 mod predict;
 #[path = "serving/trials.rs"]

@@ -79,7 +79,10 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
             replicas
                 .first()
                 .map_or_else(String::new, |r: &Value| word(&r["python"])),
-            word(&deployment["image_uri"]),
+            match &deployment["image_replaced_by"] {
+                Value::Null => word(&deployment["image_uri"]),
+                _ => format!("{} (deprecated)", word(&deployment["image_uri"])),
+            },
             word(&deployment["failure"]["code"]),
         ]);
     }

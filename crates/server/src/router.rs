@@ -30,6 +30,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(routes::not_served::routes())
         .merge(routes::artifacts::routes())
         .merge(routes::deployments::routes())
+        .merge(routes::images::routes())
+        .merge(routes::envs::routes())
         .merge(routes::explain::routes())
         .merge(routes::jobs::routes())
         .merge(routes::predict::routes())

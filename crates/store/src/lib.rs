@@ -16,6 +16,7 @@ pub mod models;
 mod open;
 pub mod projects;
 pub mod query;
+pub mod uses;
 pub mod values;
 
 pub use blobs::LocalBlobs;

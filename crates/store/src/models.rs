@@ -229,6 +229,21 @@ pub async fn list(db: &mut SqliteConnection, query: &ListQuery) -> Result<Listin
     Ok(Listing { items, total })
 }
 
+/// How many versions the model of this name has.
+///
+/// # Errors
+/// `Internal`.
+pub async fn versions(db: &mut SqliteConnection, project: ProjectId, name: &str) -> Result<u64> {
+    let count: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM models WHERE project_id = ? AND name = ?")
+            .bind(project.to_string())
+            .bind(name)
+            .fetch_one(db)
+            .await
+            .map_err(failed("counting a model's versions"))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// Removes a model with its data, deployment and revisions. Gives `false` when there was none.
 ///
 /// # Errors

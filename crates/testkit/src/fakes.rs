@@ -1,7 +1,7 @@
 //! Images and environments that take no time and no network.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{
         Mutex,
@@ -21,27 +21,49 @@ pub const IMAGE: &str = "md-base/python/python-311:1.0.0";
 /// Another one.
 pub const OTHER_IMAGE: &str = "md-base/python/python-39:2.0.2";
 
-/// A catalogue of two images.
+/// A newer one.
+pub const NEW_IMAGE: &str = "md-base/python/python-312:1.0.0";
+/// One with Java and the library `h2o`.
+pub const JAVA_IMAGE: &str = "md-base/python/java:2.1.0";
+/// An older tag of [`OTHER_IMAGE`], for models that have a single version.
+pub const OLD_IMAGE: &str = "md-base/python/python-39:1.4.0";
+
+/// A small catalogue.
 #[derive(Default)]
 pub struct FakeImages;
 
-fn info(uri: &str) -> ImageInfo {
-    ImageInfo {
+fn catalogue() -> Vec<ImageInfo> {
+    let image = |uri: &str, python: &str| ImageInfo {
         uri: uri.to_owned(),
-        python: "3.11".to_owned(),
+        python: python.to_owned(),
         summary: "A fake".to_owned(),
-        libraries: vec![],
+        libraries: vec!["pandas==1.5.3".to_owned()],
         debian: vec![],
         released: "2024-10-01".to_owned(),
         status: ImageStatus::Current,
         single_version: false,
-    }
+    };
+    let mut java = image(JAVA_IMAGE, "3.10");
+    java.libraries.push("h2o==3.46.0.5".to_owned());
+    java.debian.push("default-jre-headless".to_owned());
+    let mut old = image(OLD_IMAGE, "3.9");
+    old.single_version = true;
+    old.status = ImageStatus::Deprecated {
+        replaced_by: OTHER_IMAGE.to_owned(),
+    };
+    vec![
+        image(OTHER_IMAGE, "3.9"),
+        image(IMAGE, "3.11"),
+        image(NEW_IMAGE, "3.12"),
+        java,
+        old,
+    ]
 }
 
 #[async_trait]
 impl Images for FakeImages {
     fn list(&self) -> Vec<ImageInfo> {
-        vec![info(OTHER_IMAGE), info(IMAGE)]
+        catalogue()
     }
 
     async fn disk(&self, _uri: &str) -> Result<Option<(u64, u64)>> {
@@ -54,8 +76,10 @@ impl Images for FakeImages {
 
     async fn ensure(&self, uri: &str, log: &LogSink) -> Result<ResolvedImage> {
         log.line(format!("image {uri}"));
+        let found = catalogue().into_iter().find(|image| image.uri == uri);
+        let info = found.ok_or_else(|| Error::new(Code::UnknownImage, "no such image"))?;
         Ok(ResolvedImage {
-            info: info(uri),
+            info,
             digest: Digest::of(uri),
             rootfs: Digest::of("rootfs"),
             interpreter: Digest::of("interpreter"),
@@ -69,6 +93,7 @@ pub struct FakeEnvs {
     layout: CacheLayout,
     locks: AtomicUsize,
     fail: Mutex<Option<Error>>,
+    without_wheels: Mutex<BTreeMap<String, Error>>,
 }
 
 impl FakeEnvs {
@@ -78,12 +103,19 @@ impl FakeEnvs {
             layout,
             locks: AtomicUsize::new(0),
             fail: Mutex::default(),
+            without_wheels: Mutex::default(),
         }
     }
 
     /// Makes every lock fail with `error`, until called with `None`.
     pub fn fail(&self, error: Option<Error>) {
         *self.fail.lock().unwrap() = error;
+    }
+
+    /// Makes every lock on `image` that takes wheels alone fail with `error`.
+    pub fn lacks_wheels(&self, image: &str, error: Error) {
+        let mut lacking = self.without_wheels.lock().unwrap();
+        lacking.insert(image.to_owned(), error);
     }
 
     /// How often a lock was asked for.
@@ -99,6 +131,11 @@ impl EnvBuilder for FakeEnvs {
         if let Some(error) = self.fail.lock().unwrap().clone() {
             return Err(error);
         }
+        let lacking = self.without_wheels.lock().unwrap();
+        if let (true, Some(error)) = (request.wheels_only, lacking.get(&request.image.info.uri)) {
+            return Err(error.clone());
+        }
+        drop(lacking);
         let text = request.requirements.main().unwrap_or_default().to_owned();
         log.line(format!("resolved {} lines", text.lines().count()));
         Ok(Lock {

@@ -14,7 +14,7 @@ mod runner;
 mod world;
 
 pub use controller::{Behaviour, Controller};
-pub use fakes::{FakeEnvs, FakeImages, IMAGE, OTHER_IMAGE};
+pub use fakes::{FakeEnvs, FakeImages, IMAGE, JAVA_IMAGE, NEW_IMAGE, OLD_IMAGE, OTHER_IMAGE};
 pub use luthier_jobs::testing::{finished, until};
 pub use runner::{Answer, FakeRunner, Predict};
 pub use world::{GOOD_PACKAGE, World, archive};

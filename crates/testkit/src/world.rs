@@ -88,15 +88,20 @@ impl World {
     /// A world in which jobs run.
     pub async fn new() -> Self {
         let mut world = Self::without_worker().await;
+        world.work();
+        world
+    }
+
+    /// Lets jobs run from now on.
+    pub fn work(&mut self) {
         let cancel = CancellationToken::new();
         let worker = luthier_jobs::Worker::new(
-            world.queue().clone(),
-            luthier_app::job_kinds(&world.app),
+            self.queue().clone(),
+            luthier_app::job_kinds(&self.app),
             options(),
         );
         let task = tokio::spawn(worker.run(cancel.clone()));
-        world.worker = Some((cancel, task));
-        world
+        self.worker = Some((cancel, task));
     }
 
     /// The queue.

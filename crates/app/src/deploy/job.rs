@@ -1,7 +1,7 @@
 //! The job that makes an uploaded archive a serving revision.
 //!
-//! `unpack` (the package layer, and what stood before) → `inspect` → `lock` → `build` (the
-//! environment) → `publish` (the wanted revision) → `await_ready`. The controller does the rest;
+//! `unpack` (the package layer, and what stood before) → `inspect` → `lock` (image and versions) →
+//! `check` (the package against them) → `build` (the environment) → `publish` (the wanted revision) → `await_ready`. The controller does the rest;
 //! this job starts nothing. Nothing else changes a model's deployment meanwhile, because every job
 //! that does has the model's id as its exclusive key.
 
@@ -10,14 +10,19 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use luthier_jobs::{JobKind, Logger, StepContext};
-use luthier_ports::{Lock, LockRequest, LogSink, ResolvedImage};
+use luthier_ports::LogSink;
 use luthier_store::{artifacts, deployments, failed};
-use luthier_types::{Digest, Error, RequirementFiles, Result, RevisionId};
+use luthier_types::{Digest, Error, Result, RevisionId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{DEPLOY, DeployPayload, before::Before, image, layers::Stage};
+use super::{
+    DEPLOY, DeployPayload,
+    before::Before,
+    layers::Stage,
+    lock::{Inspected, Locked},
+};
 use crate::{App, lookup::not_found, predict::heavy};
 
 /// How often, and with what pause, it is looked whether traffic has left a revision.
@@ -32,19 +37,6 @@ pub struct DeployJob(Arc<App>);
 pub(crate) struct Unpacked {
     pub(crate) package: Digest,
     pub(crate) before: Before,
-}
-
-/// What `inspect` records.
-#[derive(Debug, Serialize, Deserialize)]
-struct Inspected {
-    requirements: RequirementFiles,
-}
-
-/// What `lock` records.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Locked {
-    pub(crate) image: ResolvedImage,
-    pub(crate) lock: Lock,
 }
 
 // === impl DeployJob ===
@@ -85,36 +77,8 @@ impl DeployJob {
         }
         Ok(Inspected {
             requirements: inspection.requirements,
+            imports: inspection.imports,
         })
-    }
-
-    async fn lock(&self, ctx: &StepContext) -> Result<Locked> {
-        let payload: DeployPayload = ctx.payload()?;
-        let unpacked: Unpacked = ctx.need("unpack")?;
-        let inspected: Inspected = ctx.need("inspect")?;
-        let log = sink(ctx.logger());
-        let current = match unpacked.before.intent.and_then(|i| i.wanted_revision) {
-            Some(id) => {
-                let mut db = self.0.deps.store.read().await?;
-                deployments::revision(&mut db, id).await?
-            }
-            None => None,
-        };
-        let uri = image(
-            &payload.params,
-            current.as_ref().map(|r| r.image_uri.as_str()),
-        );
-        let image = self.0.deps.images.ensure(&uri, &log).await?;
-        ctx.progress(0.3);
-        let request = LockRequest {
-            image: image.clone(),
-            requirements: inspected.requirements,
-            wheels_only: false,
-        };
-        let lock = self.0.deps.envs.lock(&request, &log).await?;
-        ctx.logger()
-            .line(format!("environment {}", lock.id.0.short()));
-        Ok(Locked { image, lock })
     }
 
     /// Removes the revision of a failed deployment, once traffic has left it: it may have served
@@ -141,6 +105,8 @@ impl DeployJob {
 
     async fn build(&self, ctx: &StepContext) -> Result<()> {
         let locked: Locked = ctx.need("lock")?;
+        // Not while unused environments are removed: this one may look unused until here.
+        let _environments = self.0.environments_in_use.read().await;
         self.0
             .deps
             .envs
@@ -161,6 +127,7 @@ impl JobKind for DeployJob {
             "unpack",
             "inspect",
             "lock",
+            "check",
             "build",
             "publish",
             "await_ready",
@@ -171,7 +138,8 @@ impl JobKind for DeployJob {
         match step {
             "unpack" => json(&self.unpack(ctx).await?),
             "inspect" => json(&self.inspect(ctx).await?),
-            "lock" => json(&self.lock(ctx).await?),
+            "lock" => json(&self.0.lock_package(ctx).await?),
+            "check" => json(&self.0.check_package(ctx).await?),
             "build" => json(&self.build(ctx).await?),
             "publish" => json(&self.0.publish(ctx).await?),
             "await_ready" => json(&self.0.await_ready(ctx).await?),
@@ -224,7 +192,7 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<Value> {
 }
 
 /// A step's log as the ports want it.
-fn sink(logger: &Logger) -> LogSink {
+pub(crate) fn sink(logger: &Logger) -> LogSink {
     let logger = logger.clone();
     LogSink::new(move |line| logger.line(line))
 }

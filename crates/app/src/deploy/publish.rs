@@ -15,12 +15,7 @@ use luthier_types::{
     DeploymentId, Digest, Error, ModelId, Phase, Result, RevisionId, runner::InputColumn,
 };
 
-use super::{
-    DeployPayload, Wanted,
-    before::Intent,
-    job::{Locked, Unpacked},
-    layers::Stage,
-};
+use super::{DeployPayload, before::Intent, job::Unpacked, layers::Stage, lock::Locked};
 use crate::{App, lookup::not_found, predict::heavy};
 
 /// Rows of the validation predict.
@@ -52,7 +47,7 @@ impl App {
         let revision = Revision {
             id,
             model_id: model,
-            image_uri: locked.image.info.uri,
+            image_uri: locked.image.info.uri.clone(),
             image: locked.image.digest,
             rootfs: locked.image.rootfs,
             interpreter: locked.image.interpreter,
@@ -70,7 +65,7 @@ impl App {
             validation,
             created_at: now,
         };
-        let wanted = Wanted::new(&payload.params, unpacked.before.intent.as_ref())?;
+        let wanted = payload.wanted(unpacked.before.intent.as_ref())?;
         let intent = Intent {
             artifact_type: wanted.artifact_type,
             deployment_type: wanted.deployment_type,
@@ -81,6 +76,9 @@ impl App {
             wanted_revision: Some(id),
         };
         let mut db = self.deps.store.write().await?;
+        // Again, for versions may have been made since it was asked.
+        self.check_versions(&mut db, &card, &locked.image.info)
+            .await?;
         if deployments::revision(&mut db, id).await?.is_none() {
             deployments::insert_revision(&mut db, &revision).await?;
         }

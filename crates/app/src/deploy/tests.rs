@@ -44,14 +44,3 @@ fn nothing_is_no_parameters() {
         assert_eq!(parse_params(value).unwrap(), DeploymentParams::default());
     }
 }
-
-#[test]
-fn the_image_asked_for_comes_before_the_one_in_use() {
-    let asked = DeploymentParams {
-        image_uri: Some("a".to_owned()),
-        ..DeploymentParams::default()
-    };
-    assert_eq!(image(&asked, Some("b")), "a");
-    assert_eq!(image(&DeploymentParams::default(), Some("b")), "b");
-    assert_eq!(image(&DeploymentParams::default(), None), DEFAULT_IMAGE);
-}

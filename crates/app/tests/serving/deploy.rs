@@ -100,7 +100,7 @@ async fn the_closest_image_is_named() {
         .unwrap_err();
     let hint = error.next_step().unwrap();
     assert!(
-        hint.starts_with("Did you mean `md-base/python/python-39:2.0.2`?"),
+        hint.starts_with("The nearest that would do is `md-base/python/python-39:2.0.2`."),
         "{hint}"
     );
     assert!(hint.contains("python-311:1.0.0"));
@@ -391,7 +391,7 @@ async fn the_operators_views_tell_of_steps_logs_and_deployments() {
         .iter()
         .map(|s| (s["name"].as_str().unwrap(), s["status"].as_str().unwrap()))
         .collect();
-    assert_eq!(steps.len(), 6);
+    assert_eq!(steps.len(), 7);
     assert!(steps.iter().all(|(_, status)| *status == "done"));
     let lines: Vec<_> = detail["log"]
         .as_array()

@@ -22,6 +22,8 @@ const REVISION: &str = "luthier.revision";
 const REPLICA: &str = "luthier.replica";
 const CPU: &str = "luthier.cpu";
 const MEMORY: &str = "luthier.memory";
+/// For who asks which environments are in use.
+const ENVIRONMENT: &str = "luthier.environment";
 
 /// Longest path of a Unix socket, without the terminating zero.
 const LONGEST_SOCKET: usize = 107;
@@ -59,7 +61,7 @@ pub(super) fn identity(labels: &BTreeMap<String, String>) -> Option<Identity> {
     })
 }
 
-fn labels(id: &Identity) -> BTreeMap<String, String> {
+fn labels(id: &Identity, revision: &Revision) -> BTreeMap<String, String> {
     [
         (DEPLOYMENT, id.deployment.to_string()),
         (MODEL, id.model.to_string()),
@@ -67,6 +69,7 @@ fn labels(id: &Identity) -> BTreeMap<String, String> {
         (REPLICA, id.replica.to_string()),
         (CPU, id.template.resources.cpu.0.to_string()),
         (MEMORY, id.template.resources.memory.0.to_string()),
+        (ENVIRONMENT, revision.env.to_string()),
     ]
     .map(|(label, value)| (label.to_owned(), value))
     .into()
@@ -208,7 +211,7 @@ pub(super) fn container_spec(
         pids: 512,
         scratch: Mebibytes((resources.memory.0 / 2).min(256)),
         network: Network::Loopback,
-        labels: labels(id),
+        labels: labels(id, revision),
     }
 }
 

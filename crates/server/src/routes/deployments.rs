@@ -72,6 +72,7 @@ fn deployment(app: &App, view: &DeploymentView) -> Value {
         "deployment_type": d.deployment_type,
         "active": d.active,
         "image_uri": view.image_uri,
+        "image_replaced_by": view.image_replaced_by,
         "replicas": d.replicas,
         "cpu": d.resources.cpu,
         "memory": d.resources.memory,
