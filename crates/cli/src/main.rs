@@ -6,8 +6,10 @@
 mod client;
 mod deploy;
 mod doctor;
+mod envs;
 mod explain;
 mod export;
+mod images;
 mod jobs;
 mod models;
 mod output;
@@ -41,6 +43,8 @@ enum Command {
     Ps(Remote<status::Ps>),
     Jobs(Remote<jobs::Jobs>),
     Logs(Remote<status::Logs>),
+    Images(images::Images),
+    Envs(envs::Envs),
     Run(run::Run),
     Export(Remote<export::Export>),
     Push(Remote<export::Push>),
@@ -102,6 +106,8 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Ps(c) => status::ps(&c.client()?, &c.args).await,
         Command::Jobs(c) => jobs::run(&c.client()?, &c.args).await,
         Command::Logs(c) => status::logs(&c.client()?, &c.args).await,
+        Command::Images(args) => images::run(&args).await,
+        Command::Envs(args) => envs::run(&args).await,
         Command::Run(args) => run::run(&args).await,
         Command::Export(c) => export::export(&c.client()?, &c.args).await,
         Command::Push(c) => export::push(&c.client()?, &c.args).await,

@@ -47,6 +47,18 @@ pub(crate) fn is_watched() -> bool {
     io::stderr().is_terminal()
 }
 
+/// A number of bytes for people; empty when absent.
+pub(crate) fn bytes(value: &serde_json::Value) -> String {
+    match value.as_f64() {
+        None => String::new(),
+        Some(bytes) if bytes < 1024.0 * 1024.0 => format!("{:.0} KiB", bytes / 1024.0),
+        Some(bytes) if bytes < 10_240.0 * 1024.0 * 1024.0 => {
+            format!("{:.0} MiB", bytes / (1024.0 * 1024.0))
+        }
+        Some(bytes) => format!("{:.1} GiB", bytes / (1024.0 * 1024.0 * 1024.0)),
+    }
+}
+
 /// Lines up rows of cells in columns, the first row being the heading.
 pub(crate) fn table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
