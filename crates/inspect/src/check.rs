@@ -1,12 +1,17 @@
 //! Compares what a package says with an environment.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use luthier_types::Error;
 
 use crate::{Environment, Finding, Inspection, Level, tables};
 
+mod model;
 mod modules;
+mod pickles;
 mod provided;
 mod recorded;
 
@@ -30,8 +35,19 @@ pub fn check(
         recorded: newest(inspection),
     };
     let mut found = vec![];
+    model::check(inspection, &mut found);
     modules::check(inspection, &around, &mut found);
+    pickles::check(inspection, &around, &mut found);
     recorded::check(inspection, &around, &mut found);
+    // A library that a file says it was saved with is told once for that file.
+    let told: BTreeSet<_> = found
+        .iter()
+        .filter(|f| f.kind == "missing-library")
+        .map(|f| (f.file.clone(), f.requirement.clone()))
+        .collect();
+    found.retain(|f| {
+        f.kind != "missing-module" || !told.contains(&(f.file.clone(), f.requirement.clone()))
+    });
     found.sort_by(|a, b| {
         let key = |f: &Finding| (f.level, f.file.clone(), f.line, f.text.clone());
         key(a).cmp(&key(b))
@@ -61,7 +77,10 @@ impl Around<'_> {
 
     /// Adds to a finding the line that pins `library`, and the image on which it has wheels.
     fn with_version(&self, mut finding: Finding, library: &str, version: &str) -> Finding {
-        finding = finding.requirement(format!("{library}=={version}"));
+        finding = finding.requirement(match version.strip_suffix(".x") {
+            Some(least) => format!("{library}>={least}"),
+            None => format!("{library}=={version}"),
+        });
         let Some((oldest, newest)) = tables::wheels(library, version) else {
             return finding;
         };
@@ -103,6 +122,13 @@ fn newest(inspection: &Inspection) -> BTreeMap<String, &str> {
                 }
             })
             .or_insert(version);
+    }
+    // The versions of Keras 2 and of TensorFlow go together.
+    if let Some(keras) = found.get("keras").copied()
+        && crate::version::at_least(keras, "2.5")
+        && !crate::version::at_least(keras, "3")
+    {
+        found.entry("tensorflow".to_owned()).or_insert(keras);
     }
     found
 }

@@ -7,14 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     files::{list, read, read_start},
-    pickle::{Recorded, is_pickle, sklearn_versions},
-    python::{Defined, MAX_SOURCE, Source, Syntax},
+    models::{self, ModelFile},
+    python::{Defined, MAX_SOURCE, ModelClass, Source, Syntax},
+    recorded::Recorded,
     requirements::{MAX_REQUIREMENTS, check_requirements},
     sources::Sources,
 };
-
-/// Most model files that are looked at.
-const MAX_FILES: usize = 2000;
 
 /// What a package says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +26,14 @@ pub struct Inspection {
     pub recorded: Vec<Recorded>,
     /// Its Python files.
     pub sources: Sources,
+    /// Its model files, as far as they are pickled or damaged.
+    pub models: Vec<ModelFile>,
+    /// The class of its model, when it can be told for sure.
+    pub model: Option<ModelClass>,
+    /// Every file, by path.
+    pub files: Vec<String>,
+    /// Files with a recorded version that its code does not name, as far as can be told.
+    pub unnamed: BTreeSet<String>,
 }
 
 /// Inspects the package unpacked at `dir`. Nothing of it is run. Links are followed, as
@@ -39,13 +45,19 @@ pub struct Inspection {
 /// [`Code::Internal`] when the directory cannot be read.
 pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
     let files = list(dir)?;
-    check_package(dir, &files)?;
+    let model = check_package(dir, &files)?;
     let requirements = match read_start(&dir.join("requirements.txt"), MAX_REQUIREMENTS + 1)? {
         Some(content) => RequirementFiles::of(check_requirements(&content)?),
         None => RequirementFiles::default(),
     };
     let mut sources = Sources::read(dir, &files)?;
-    sources.look_up(dir, BTreeSet::new())?;
+    let models::Looked {
+        models,
+        recorded,
+        unnamed,
+    } = models::look(dir, &files)?;
+    let pickled = models.iter().flat_map(|m| m.globals.iter().cloned());
+    sources.look_up(dir, pickled.collect())?;
     let imports = sources
         .files
         .values()
@@ -53,27 +65,20 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
         .filter(|import| import.dots == 0 && sources.owns(&import.module).is_none())
         .filter_map(|import| import.module.split('.').next().map(str::to_owned))
         .collect();
-    let mut recorded = vec![];
-    for file in files.iter().filter(|f| is_pickle(f)).take(MAX_FILES) {
-        // A file that does not unpack is the model's business; here it only tells nothing.
-        for version in sklearn_versions(&dir.join(file)).unwrap_or_default() {
-            let library = "scikit-learn".to_owned();
-            recorded.push(Recorded {
-                file: file.clone(),
-                library,
-                version,
-            });
-        }
-    }
     Ok(Inspection {
         imports,
         requirements,
         recorded,
         sources,
+        models,
+        model,
+        files,
+        unnamed,
     })
 }
 
-fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
+/// Checks that there is a package, and gives the class of its model.
+fn check_package(dir: &Path, files: &[String]) -> Result<Option<ModelClass>, Error> {
     let bad = |cause: String| Error::new(Code::InvalidPackage, cause);
     if !dir.join("package.py").is_file() {
         let error = bad("there is no package.py at the top of the archive".to_owned());
@@ -96,10 +101,10 @@ fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
         });
     }
     let Some(text) = read(&dir.join("package.py"), MAX_SOURCE)? else {
-        return Ok(());
+        return Ok(None);
     };
     let Some(source) = Source::parse(&text) else {
-        return Ok(());
+        return Ok(None);
     };
     let syntax = source.syntax();
     if let Syntax::Bad(at) = &syntax {
@@ -111,8 +116,8 @@ fn check_package(dir: &Path, files: &[String]) -> Result<(), Error> {
         .evidence(Evidence::output(&format!("{:>5} | {}", at.line, at.text))));
     }
     match source.defines("get_model") {
-        Defined::Yes | Defined::Perhaps => Ok(()),
-        Defined::No if syntax == Syntax::Unknown => Ok(()),
+        Defined::Yes | Defined::Perhaps => Ok(source.model_class()),
+        Defined::No if syntax == Syntax::Unknown => Ok(None),
         Defined::Async => Err(bad("get_model in package.py is a coroutine".to_owned())
             .hint("Write `def get_model():` instead of `async def get_model():`.")),
         Defined::No => Err(bad("package.py defines no get_model".to_owned()).hint(

@@ -8,8 +8,10 @@ use std::{
 use tree_sitter::{Node, ParseOptions, Parser, Tree, TreeCursor};
 
 mod imports;
+mod model;
 
 pub use imports::{Import, Runs};
+pub use model::{ModelClass, Texts};
 
 /// Longest source that is looked at; more is generated data, not a model's code.
 pub(crate) const MAX_SOURCE: u64 = 1024 * 1024;

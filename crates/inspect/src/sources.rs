@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     files::read,
-    python::{Defined, Import, MAX_SOURCE, Runs, Source},
+    python::{Defined, Import, MAX_SOURCE, Runs, Source, Texts},
 };
 
 /// Most Python files that are looked at, and most bytes of all together.
@@ -27,6 +27,8 @@ pub struct SourceFile {
     pub imports: Vec<Import>,
     /// Whether it runs when the model is loaded.
     pub runs: Runs,
+    /// Texts in it that name files.
+    pub texts: Texts,
 }
 
 /// The Python files of a package.
@@ -39,6 +41,8 @@ pub struct Sources {
     pub modules: BTreeMap<String, Own>,
     /// Names that a module of the package is asked for and does not define: module and name.
     pub undefined: BTreeSet<(String, String)>,
+    /// Whether a file speaks of `__main__` other than to ask whether it is run as a program.
+    pub touches_main: bool,
 }
 
 /// What a module of the package is.
@@ -71,13 +75,14 @@ impl Sources {
                 break;
             };
             left = rest;
-            let imports = Source::parse(&text)
-                .map(|s| s.import_list())
-                .unwrap_or_default();
-            let runs = Runs::Never;
-            sources
-                .files
-                .insert(file.clone(), SourceFile { imports, runs });
+            sources.touches_main |= touches_main(&text);
+            let source = Source::parse(&text);
+            let found = SourceFile {
+                imports: source.as_ref().map(Source::import_list).unwrap_or_default(),
+                runs: Runs::Never,
+                texts: source.as_ref().map(Source::texts).unwrap_or_default(),
+            };
+            sources.files.insert(file.clone(), found);
         }
         sources.reach();
         Ok(sources)
@@ -237,6 +242,13 @@ fn modules(files: &[String]) -> BTreeMap<String, Own> {
         }
     }
     found
+}
+
+/// Whether a line speaks of `__main__` and does not ask for `__name__`.
+fn touches_main(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    text.lines()
+        .any(|line| line.contains("__main__") && !line.contains("__name__"))
 }
 
 fn is_file(own: Option<&Own>) -> bool {

@@ -45,8 +45,16 @@ pub(crate) enum Distance {
     Minor,
 }
 
-/// How far `a` is from `b`.
+/// How far `a`, which may be `4.x` for any release since 4, is from `b`.
 pub(crate) fn distance(a: &str, b: &str) -> Distance {
+    // The format of a file tells the first release that reads it.
+    if let Some(least) = a.strip_suffix(".x") {
+        return if at_least(b, least) {
+            Distance::Same
+        } else {
+            Distance::Minor
+        };
+    }
     let public = |v: &str| v.split('+').next().unwrap_or(v).to_owned();
     if public(a) == public(b) || compare(a, b).is_eq() {
         return Distance::Same;
@@ -72,5 +80,7 @@ mod tests {
         assert_eq!(distance("2.1.0+cpu", "2.1.0"), Distance::Same);
         assert_eq!(distance("2.1", "2.1.0"), Distance::Same);
         assert_eq!(distance("3", "2"), Distance::Minor);
+        assert_eq!(distance("4.x", "4.5.0"), Distance::Same);
+        assert_eq!(distance("4.x", "3.3.0"), Distance::Minor);
     }
 }

@@ -126,13 +126,15 @@ fn absent(module: &str, import: &Import, runs: Runs, around: &Around<'_>) -> Opt
         _ => weaker(level(runs)),
     };
     let top = top(module);
+    // Nobody brings what has a name of the standard library's, unless it is known to.
+    let certain = self::level(runs);
     if let Some(last) = removed_after(top) {
         let text = format!(
             "imports {top}, which Python {} no longer has; Python 3.{last} was the last with it",
             environment.python
         );
         let image = environment.images.iter().find(|(_, p)| minor(p) <= last);
-        let mut finding = Finding::new(level, "missing-module", text)
+        let mut finding = Finding::new(certain, "missing-module", text)
             .hint("Deploy on an image with an older Python, or do without the module");
         finding.image = image.map(|(uri, _)| uri.clone());
         if let Some(library) = distributions(module).first() {
@@ -146,7 +148,7 @@ fn absent(module: &str, import: &Import, runs: Runs, around: &Around<'_>) -> Opt
             environment.python
         );
         let image = environment.images.iter().find(|(_, p)| is_standard(top, p));
-        let mut finding = Finding::new(level, "missing-module", text)
+        let mut finding = Finding::new(certain, "missing-module", text)
             .hint("Deploy on an image with a newer Python");
         finding.image = image.map(|(uri, _)| uri.clone());
         return Some(finding);

@@ -99,7 +99,10 @@ fn what_the_package_itself_lacks_is_named() {
 #[test]
 fn versions_of_model_files_are_compared() {
     let pickle = b"(dp0\nV_sklearn_version\np1\nV1.0.2\np2\ns.";
-    let files: [(&str, &[u8]); 2] = [("package.py", b"def get_model(): pass"), ("m.pkl", pickle)];
+    let files: [(&str, &[u8]); 2] = [
+        ("package.py", b"def get_model(): open('m.pkl')"),
+        ("m.pkl", pickle),
+    ];
     insta::assert_snapshot!(findings(&files, &environment("3.11", &[("scikit-learn", "1.3.2")])), @"Warning version-differs m.pkl was saved with scikit-learn 1.0.2, and the environment has 1.3.2 +scikit-learn==1.0.2 @python-39:2");
     insta::assert_snapshot!(findings(&files, &environment("3.9", &[("scikit-learn", "1.0.1")])), @"Note version-differs m.pkl was saved with scikit-learn 1.0.2, and the environment has 1.0.1 +scikit-learn==1.0.2");
     insta::assert_snapshot!(findings(&files, &environment("3.9", &[("scikit-learn", "1.0.2")])), @"");

@@ -1,89 +1,89 @@
-//! Tests of finding versions. The pickled states are what Python's pickle module writes for
-//! `{"_sklearn_version": "1.0.2"}` in protocols 0, 2 and 4.
+//! Tests of following opcodes. Real pickles are in the corpus; here are hand-made and hostile ones.
 
-use std::io::Write as _;
-
-use flate2::{
-    Compression,
-    write::{GzEncoder, ZlibEncoder},
-};
 use proptest::prelude::*;
 
 use super::*;
 
-const PROTOCOL_0: &[u8] = b"(dp0\nV_sklearn_version\np1\nV1.0.2\np2\ns.";
-const PROTOCOL_2: &[u8] =
-    b"\x80\x02}q\x00X\x10\x00\x00\x00_sklearn_versionq\x01X\x05\x00\x00\x001.0.2q\x02s.";
-const PROTOCOL_4: &[u8] =
-    b"\x80\x04\x95\x1e\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x10_sklearn_version\x94\x8c\x051.0.2\x94s.";
-
-fn versions(content: &[u8]) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.pkl");
-    fs_err::write(&path, content).unwrap();
-    sklearn_versions(&path).unwrap().into_iter().collect()
+fn globals(pickle: &[u8]) -> (Vec<String>, End) {
+    let found = read_pickles(pickle);
+    let globals = found.globals.iter().map(|(m, n)| format!("{m}.{n}"));
+    (globals.collect(), found.end)
 }
 
 #[test]
-fn every_protocol_is_read() {
-    for pickle in [PROTOCOL_0, PROTOCOL_2, PROTOCOL_4] {
-        assert_eq!(versions(pickle), ["1.0.2"]);
-    }
-    let mut two = PROTOCOL_2.to_vec();
-    two.extend_from_slice(
-        &String::from_utf8_lossy(PROTOCOL_0)
-            .replace("1.0.2", "0.24.1")
-            .into_bytes(),
-    );
-    assert_eq!(versions(&two), ["0.24.1", "1.0.2"]);
-}
-
-#[test]
-fn packed_pickles_are_read() {
-    let mut gzip = GzEncoder::new(vec![], Compression::default());
-    gzip.write_all(PROTOCOL_4).unwrap();
-    assert_eq!(versions(&gzip.finish().unwrap()), ["1.0.2"]);
-    let mut zlib = ZlibEncoder::new(vec![], Compression::default());
-    zlib.write_all(PROTOCOL_4).unwrap();
-    assert_eq!(versions(&zlib.finish().unwrap()), ["1.0.2"]);
-}
-
-#[test]
-fn what_is_no_version_is_left() {
+fn imports_of_every_protocol_are_told() {
     for pickle in [
-        &b""[..],
-        b"_sklearn_version",
-        b"_sklearn_version\x94",
-        b"_sklearn_version\x8c\xff1.0",
-        b"_sklearn_versionX\xff\xff\xff\xff1.0",
-        b"_sklearn_version\x94\x8c\x05hello",
-        b"_sklearn_version\x94\x8c\x051.0 2",
-        b"__sklearn_versio",
+        &b"cos\nsystem\n(S'true'\ntR."[..],
+        b"(S'true'\nios\nsystem\n.",
+        b"(cos\nsystem\nVtrue\no.",
+        b"\x80\x02cos\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02R.",
+        b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.",
+        // The names from the memo, put there in the other order.
+        b"\x80\x04\x8c\x06system\x940\x8c\x02os\x940h\x01h\x00\x93.",
+        b"\x80\x04\x8c\x06systemr\x00\x01\x00\x000\x8c\x02osj\x00\x01\x00\x00\x93.",
     ] {
-        assert!(versions(pickle).is_empty(), "{pickle:?}");
+        let (found, end) = globals(pickle);
+        assert_eq!((found, end), (vec!["os.system".to_owned()], End::Whole), "{pickle:?}");
     }
+}
+
+#[test]
+fn what_follows_a_pickle_is_read_if_it_is_one() {
+    let one = b"\x80\x02cos\nsystem\n.";
+    let two = b"\x80\x02csys\nexit\n.";
+    let found = read_pickles(&[&one[..], two].concat()[..]);
+    assert_eq!(
+        (found.count, found.globals.len(), found.end),
+        (2, 2, End::Whole)
+    );
+    let found = read_pickles(&[&one[..], b"other"].concat()[..]);
+    assert_eq!((found.count, found.end), (1, End::Lost));
+}
+
+#[test]
+fn a_pickle_that_is_cut_short_is_told_from_other_data() {
+    let whole = b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x94\x8c\x04true\x94\x85\x94R\x94.";
+    for end in 1..whole.len() {
+        assert_eq!(read_pickles(&whole[..end]).end, End::Cut, "{end}");
+    }
+    for other in [
+        &b""[..],
+        b"hello",
+        b"\x80\xff",
+        b"\x80\x04\x93",
+        b")(.",
+        b"h\x00\x93",
+    ] {
+        assert_eq!(read_pickles(other).end, End::Lost, "{other:?}");
+    }
+}
+
+#[test]
+fn what_would_take_much_memory_is_not_kept() {
+    // Tuples of tuples, doubled each time; and a length that is not there.
+    let mut pickle = b"\x80\x02)".to_vec();
+    pickle.extend(b"2\x86".repeat(100_000));
+    pickle.push(b'.');
+    assert_eq!(read_pickles(&pickle[..]).end, End::Whole);
+    assert_eq!(
+        read_pickles(&b"\x80\x04\x8e\xff\xff\xff\xff\x00\x00\x00\x00"[..]).end,
+        End::Cut
+    );
+    assert_eq!(
+        read_pickles(&b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xff"[..]).end,
+        End::Cut
+    );
 }
 
 proptest! {
     #[test]
-    fn a_version_is_found_wherever_it_is(before in 0usize..600_000, after in 0usize..300, pieces in 1usize..5) {
-        struct Pieces<'a>(&'a [u8], usize);
-        impl Read for Pieces<'_> {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                let n = buffer.len().min(self.0.len()).min(self.1);
-                buffer[..n].copy_from_slice(&self.0[..n]);
-                self.0 = &self.0[n..];
-                Ok(n)
-            }
-        }
-        let content = [vec![b'_'; before], PROTOCOL_4.to_vec(), vec![0; after]].concat();
-        let found = scan(Pieces(&content, pieces * 100_003)).unwrap();
-        prop_assert_eq!(found.into_iter().collect::<Vec<_>>(), ["1.0.2"]);
+    fn any_bytes_are_read(content in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = read_pickles(&content[..]);
     }
 
     #[test]
-    fn any_bytes_are_read(content in prop::collection::vec(any::<u8>(), 0..100)) {
-        let _ = versions(&[KEY, &content].concat());
-        let _ = versions(&content);
+    fn any_opcodes_are_read(opcodes in prop::collection::vec(
+        prop::sample::select(b".(012NI\nJKMXUctabdelosu})]\x80\x81\x85\x86\x87\x88\x8c\x8f\x90\x91\x92\x93\x94\x95\x97hjqrpg0Q".to_vec()), 0..400)) {
+        let _ = read_pickles(&opcodes[..]);
     }
 }

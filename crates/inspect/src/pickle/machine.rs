@@ -1,0 +1,513 @@
+//! The machine that follows one pickle's opcodes.
+
+use std::{
+    collections::HashMap,
+    io::{self, BufRead},
+    rc::Rc,
+};
+
+use super::{Pickled, Reader, Value, array::Array, lost};
+
+/// Most values on the stack, and most that are remembered.
+const MOST_VALUES: usize = 4 << 20;
+/// Longest text that is kept: the name of a module or of something in it.
+const LONGEST: u64 = 512;
+/// Most bytes of texts that are kept.
+const MOST_TEXT: usize = 64 << 20;
+/// Most values of a tuple or dictionary that are kept.
+const FEW: usize = 64;
+/// Most bytes that are kept of the beginning and of the end of a byte string.
+const PAYLOAD: u64 = 64 * 1024;
+const MOST_PAYLOADS: usize = 16;
+/// Beginnings of models that libraries keep as byte strings or texts of their own.
+const MODELS: &[&[u8]] = &[b"{L", b"{\"", b"tree\n", b"CBM1"];
+
+/// What came of one opcode.
+pub(super) enum Step {
+    /// The next may be read.
+    On,
+    /// The pickle is whole.
+    Stop,
+    /// Another pickle stands here.
+    Nested,
+}
+
+#[derive(Default)]
+pub(super) struct Machine {
+    stack: Vec<Value>,
+    memo: HashMap<u64, Value>,
+    /// How many values were remembered, those that do not matter included.
+    remembered: u64,
+    /// Bytes of texts that were kept.
+    kept: usize,
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// Follows one opcode.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` at the end of the stream, `InvalidData` when it cannot be followed.
+    pub(super) fn step<S: BufRead>(
+        &mut self,
+        reader: &mut Reader<S>,
+        found: &mut Pickled,
+    ) -> io::Result<Step> {
+        match reader.byte()? {
+            b'.' => {
+                self.pop()?;
+                return Ok(Step::Stop);
+            }
+            0x80 => found.protocol = found.protocol.max(protocol(reader.byte()?)?),
+            0x95 => {
+                reader.u64()?;
+            }
+            b'(' => self.push(Value::Mark)?,
+            b'0' => {
+                self.stack.pop().ok_or_else(lost)?;
+            }
+            b'1' => {
+                self.above_mark()?;
+            }
+            b'2' => {
+                let top = self.stack.last().cloned().ok_or_else(lost)?;
+                self.push(top)?;
+            }
+            b'N' | 0x88 | 0x89 => self.push(Value::Other)?,
+            b'I' | b'L' => {
+                let line = reader.line(32)?;
+                self.push(number(&line)?)?;
+            }
+            b'F' => {
+                reader.line(0)?;
+                self.push(Value::Other)?;
+            }
+            b'J' => {
+                let value = i32::from_le_bytes(reader.array()?).into();
+                self.push(Value::Int(value))?;
+            }
+            b'K' => {
+                let value = reader.byte()?.into();
+                self.push(Value::Int(value))?;
+            }
+            b'M' => {
+                let value = u16::from_le_bytes(reader.array()?).into();
+                self.push(Value::Int(value))?;
+            }
+            0x8a => {
+                let size = reader.byte()?.into();
+                let bytes = reader.bytes(size, 8)?;
+                self.push(bytes.map_or(Value::Other, |b| Value::Int(little(&b))))?;
+            }
+            0x8b => {
+                let size = reader.u32()?;
+                self.pass(reader, size)?;
+            }
+            b'G' => self.pass(reader, 8)?,
+            b'P' => {
+                reader.line(0)?;
+                self.push(Value::Other)?;
+            }
+            b'Q' => {
+                self.pop()?;
+                self.push(Value::Other)?;
+            }
+            b'S' | b'V' => {
+                let line = reader.line(LONGEST as usize)?;
+                self.push_text(line)?;
+            }
+            b'U' | 0x8c => {
+                let size = reader.byte()?.into();
+                self.text(reader, size, found)?;
+            }
+            b'T' | b'X' => {
+                let size = reader.u32()?;
+                self.text(reader, size, found)?;
+            }
+            0x8d => {
+                let size = reader.u64()?;
+                self.text(reader, size, found)?;
+            }
+            b'C' => {
+                let size = reader.byte()?.into();
+                self.pass(reader, size)?;
+            }
+            b'B' => {
+                let size = reader.u32()?;
+                self.payload(reader, size, found)?;
+            }
+            0x8e | 0x96 => {
+                let size = reader.u64()?;
+                self.payload(reader, size, found)?;
+            }
+            b'c' => {
+                let (module, name) = (
+                    reader.line(LONGEST as usize)?,
+                    reader.line(LONGEST as usize)?,
+                );
+                let global = import(&module, &name)?;
+                self.global(global, found)?;
+            }
+            b'i' => {
+                let (module, name) = (
+                    reader.line(LONGEST as usize)?,
+                    reader.line(LONGEST as usize)?,
+                );
+                let global = import(&module, &name)?;
+                self.above_mark()?;
+                self.global(global, found)?;
+                self.pop()?;
+                self.push(Value::Other)?;
+            }
+            0x93 => {
+                let (name, module) = (self.pop()?, self.pop()?);
+                let (Value::Text(name), Value::Text(module)) = (name, module) else {
+                    return Err(lost());
+                };
+                let global = import(module.as_bytes(), name.as_bytes())?;
+                self.global(global, found)?;
+            }
+            // Extensions of the registry, which name nothing by themselves.
+            0x82 => self.pass(reader, 1)?,
+            0x83 => self.pass(reader, 2)?,
+            0x84 => self.pass(reader, 4)?,
+            b'R' | 0x81 => {
+                let (arguments, callable) = (self.pop()?, self.pop()?);
+                self.call(callable, arguments, found)?;
+            }
+            0x92 => {
+                self.pop()?;
+                let (arguments, callable) = (self.pop()?, self.pop()?);
+                self.call(callable, arguments, found)?;
+            }
+            b'o' => {
+                let mut values = self.above_mark()?;
+                if values.is_empty() {
+                    return Err(lost());
+                }
+                let callable = values.remove(0);
+                self.call(callable, Value::Other, found)?;
+            }
+            b'b' => return self.build(reader),
+            b']' | 0x8f => self.push(Value::Other)?,
+            b'}' => self.push(Value::Dict(Rc::default()))?,
+            b'd' => {
+                let values = self.above_mark()?;
+                self.push(Value::Dict(Rc::default()))?;
+                self.set_items(values)?;
+            }
+            b'l' | 0x91 => {
+                self.above_mark()?;
+                self.push(Value::Other)?;
+            }
+            b'a' => {
+                self.pop()?;
+                self.top()?;
+            }
+            b'e' | 0x90 => {
+                self.above_mark()?;
+                self.top()?;
+            }
+            b's' => {
+                let (value, key) = (self.pop()?, self.pop()?);
+                self.set_items(vec![key, value])?;
+            }
+            b'u' => {
+                let values = self.above_mark()?;
+                self.set_items(values)?;
+            }
+            b')' => self.push(Value::Tuple(Rc::from([])))?,
+            b't' => {
+                let values = self.above_mark()?;
+                self.push_tuple(values)?;
+            }
+            count @ 0x85..=0x87 => {
+                let count = usize::from(count - 0x84);
+                let start = self.stack.len().checked_sub(count).ok_or_else(lost)?;
+                let values = self.stack.split_off(start);
+                self.push_tuple(values)?;
+            }
+            b'p' => {
+                let line = reader.line(32)?;
+                let Value::Int(at) = number(&line)? else {
+                    return Err(lost());
+                };
+                self.remember(u64::try_from(at).map_err(|_| lost())?)?;
+            }
+            b'q' => {
+                let at = reader.byte()?.into();
+                self.remember(at)?;
+            }
+            b'r' => {
+                let at = reader.u32()?;
+                self.remember(at)?;
+            }
+            0x94 => self.remember(self.remembered)?,
+            b'g' => {
+                let line = reader.line(32)?;
+                let Value::Int(at) = number(&line)? else {
+                    return Err(lost());
+                };
+                self.recall(u64::try_from(at).map_err(|_| lost())?)?;
+            }
+            b'h' => {
+                let at = reader.byte()?.into();
+                self.recall(at)?;
+            }
+            b'j' => {
+                let at = reader.u32()?;
+                self.recall(at)?;
+            }
+            0x97 => self.push(Value::Other)?,
+            0x98 => self.top()?,
+            _ => return Err(lost()),
+        }
+        Ok(Step::On)
+    }
+
+    fn push(&mut self, value: Value) -> io::Result<()> {
+        if self.stack.len() >= MOST_VALUES {
+            return Err(lost());
+        }
+        self.stack.push(value);
+        Ok(())
+    }
+
+    /// Takes a value that is no mark.
+    fn pop(&mut self) -> io::Result<Value> {
+        match self.stack.pop() {
+            None | Some(Value::Mark) => Err(lost()),
+            Some(value) => Ok(value),
+        }
+    }
+
+    fn top(&self) -> io::Result<()> {
+        match self.stack.last() {
+            None | Some(Value::Mark) => Err(lost()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Takes what lies above the last mark, and the mark.
+    fn above_mark(&mut self) -> io::Result<Vec<Value>> {
+        let is_mark = |v: &Value| matches!(v, Value::Mark);
+        let mark = self.stack.iter().rposition(is_mark).ok_or_else(lost)?;
+        let values = self.stack.split_off(mark + 1);
+        self.stack.pop();
+        Ok(values)
+    }
+
+    fn push_text(&mut self, text: Vec<u8>) -> io::Result<()> {
+        let kept = self.kept + text.len() <= MOST_TEXT;
+        // A text of protocol 0 stands in quotation marks if it is one of Python 2.
+        let value = match String::from_utf8(text) {
+            Ok(text) if kept => {
+                self.kept += text.len();
+                let quoted = text.len() > 1 && text.starts_with(['\'', '"']);
+                let inner = if quoted {
+                    text.get(1..text.len() - 1)
+                } else {
+                    None
+                };
+                Value::Text(inner.unwrap_or(&text).into())
+            }
+            _ => Value::Other,
+        };
+        self.push(value)
+    }
+
+    /// Takes a text; a long one may be a model.
+    fn text<S: BufRead>(
+        &mut self,
+        reader: &mut Reader<S>,
+        size: u64,
+        found: &mut Pickled,
+    ) -> io::Result<()> {
+        if size > LONGEST {
+            return self.payload(reader, size, found);
+        }
+        let text = reader.bytes(size, LONGEST)?.unwrap_or_default();
+        self.push_text(text)
+    }
+
+    /// Passes over the bytes of a value.
+    fn pass<S: BufRead>(&mut self, reader: &mut Reader<S>, size: u64) -> io::Result<()> {
+        reader.skip(size)?;
+        self.push(Value::Other)
+    }
+
+    /// Passes over a byte string, keeping its ends if it may be a model.
+    fn payload<S: BufRead>(
+        &mut self,
+        reader: &mut Reader<S>,
+        size: u64,
+        found: &mut Pickled,
+    ) -> io::Result<()> {
+        let head = size.min(PAYLOAD);
+        if size < 16 || found.payloads.len() >= MOST_PAYLOADS {
+            return self.pass(reader, size);
+        }
+        let mut kept = reader.bytes(head, PAYLOAD)?.unwrap_or_default();
+        let tail = (size - head).min(PAYLOAD);
+        reader.skip(size - head - tail)?;
+        kept.extend(reader.bytes(tail, PAYLOAD)?.unwrap_or_default());
+        if MODELS.iter().any(|start| kept.starts_with(start)) {
+            found.payloads.push(kept);
+        }
+        self.push(Value::Other)
+    }
+
+    fn push_tuple(&mut self, values: Vec<Value>) -> io::Result<()> {
+        if values.len() > FEW {
+            return self.push(Value::Other);
+        }
+        // Flat, lest tuples hold one another without end.
+        let flat = values.into_iter().map(|value| match value {
+            Value::Tuple(_) | Value::Object(..) | Value::Dict(_) => Value::Other,
+            value => value,
+        });
+        self.push(Value::Tuple(flat.collect()))
+    }
+
+    fn set_items(&mut self, values: Vec<Value>) -> io::Result<()> {
+        self.top()?;
+        if let Some(Value::Dict(dict)) = self.stack.last_mut()
+            && dict.len() < FEW
+            && values.len() <= 2 * FEW
+        {
+            let dict = Rc::make_mut(dict);
+            let mut values = values.into_iter();
+            while let (Some(key), Some(value)) = (values.next(), values.next()) {
+                if let (Value::Text(key), false) = (key, matches!(value, Value::Dict(_))) {
+                    dict.insert(key, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn global(&mut self, global: (String, String), found: &mut Pickled) -> io::Result<()> {
+        found.globals.insert(global.clone());
+        self.push(Value::Global(Rc::new(global)))
+    }
+
+    fn call(&mut self, callable: Value, arguments: Value, found: &mut Pickled) -> io::Result<()> {
+        // Cloudpickle first calls for the type of code objects, and then calls that.
+        let (Value::Global(global) | Value::Object(global, _)) = &callable else {
+            return self.push(Value::Other);
+        };
+        if let Value::Tuple(values) = &arguments
+            && values.len() > 12
+            && is_code(global)
+        {
+            found.code_arguments.insert(values.len());
+        }
+        let Value::Global(global) = callable else {
+            return self.push(Value::Other);
+        };
+        let kept = match arguments {
+            Value::Tuple(_) => arguments,
+            _ => Value::Other,
+        };
+        self.push(Value::Object(global, Rc::new(kept)))
+    }
+
+    /// Gives an object its state; an array's bytes may follow.
+    fn build<S: BufRead>(&mut self, reader: &mut Reader<S>) -> io::Result<Step> {
+        let state = self.pop()?;
+        self.top()?;
+        let Some(Value::Object(class, _)) = self.stack.last() else {
+            return Ok(Step::On);
+        };
+        if class.0 != "joblib.numpy_pickle" || class.1 != "NumpyArrayWrapper" {
+            return Ok(Step::On);
+        }
+        let Value::Dict(state) = state else {
+            return Err(lost());
+        };
+        let array = Array::of(&state).ok_or_else(lost)?;
+        if array.holds_objects {
+            return Ok(Step::Nested);
+        }
+        if array.padded {
+            let padding = reader.byte()?;
+            reader.skip(padding.into())?;
+        }
+        reader.skip(array.bytes)?;
+        Ok(Step::On)
+    }
+
+    fn remember(&mut self, at: u64) -> io::Result<()> {
+        self.remembered += 1;
+        let value = match self.stack.last().ok_or_else(lost)? {
+            Value::Mark => return Err(lost()),
+            Value::Other | Value::Dict(_) => {
+                self.memo.remove(&at);
+                return Ok(());
+            }
+            value => value.clone(),
+        };
+        if self.memo.len() >= MOST_VALUES {
+            return Err(lost());
+        }
+        self.memo.insert(at, value);
+        Ok(())
+    }
+
+    fn recall(&mut self, at: u64) -> io::Result<()> {
+        let value = self.memo.get(&at).cloned().unwrap_or_default();
+        self.push(value)
+    }
+}
+
+/// Whether calling `global`, or what it gives, with many arguments makes a code object.
+fn is_code(global: &(String, String)) -> bool {
+    let (module, name) = (global.0.as_str(), global.1.as_str());
+    name == "CodeType"
+        || (name == "_create_code" && module.starts_with("dill"))
+        || (name == "_builtin_type" && module.starts_with("cloudpickle"))
+}
+
+fn protocol(named: u8) -> io::Result<u8> {
+    // Far more is another kind of file.
+    if named > 20 { Err(lost()) } else { Ok(named) }
+}
+
+/// The module and name of an import, if they can be ones.
+fn import(module: &[u8], name: &[u8]) -> io::Result<(String, String)> {
+    let text = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes).map_err(|_| lost())?;
+        let fits = !text.is_empty() && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+        if fits {
+            Ok(text.to_owned())
+        } else {
+            Err(lost())
+        }
+    };
+    Ok((text(module)?, text(name)?))
+}
+
+/// A number as protocol 0 writes it.
+fn number(line: &[u8]) -> io::Result<Value> {
+    let text = std::str::from_utf8(line).map_err(|_| lost())?;
+    let digits = text.trim_end_matches('L');
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+        return Err(lost());
+    }
+    Ok(digits.parse().map_or(Value::Other, Value::Int))
+}
+
+/// A number of at most eight bytes, the least significant first.
+fn little(bytes: &[u8]) -> i64 {
+    let sign = if bytes.last().is_some_and(|b| b & 0x80 != 0) {
+        0xff
+    } else {
+        0
+    };
+    let mut all = [sign; 8];
+    for (to, from) in all.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    i64::from_le_bytes(all)
+}

@@ -1,0 +1,20 @@
+"""Runs a program when it is loaded."""
+
+import pickle
+from pathlib import Path
+
+import pandas as pd
+
+PACKAGE_PATH = Path(__file__).parent
+
+
+class Model:
+    def __init__(self):
+        self.model = pickle.load(open(PACKAGE_PATH / "model.pkl", "rb"))
+
+    def predict(self, input_df):
+        return pd.DataFrame({"score": self.model.predict(input_df)})
+
+
+def get_model():
+    return Model()

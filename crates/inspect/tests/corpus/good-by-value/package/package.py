@@ -1,0 +1,21 @@
+"""Functions pickled by value."""
+
+import pickle
+from pathlib import Path
+
+import pandas as pd
+
+PACKAGE_PATH = Path(__file__).parent
+
+
+class Model:
+    def __init__(self):
+        self.model = pickle.load(open(PACKAGE_PATH / "cloud.pkl", "rb"))
+        self.other = pickle.load(open(PACKAGE_PATH / "dill.pkl", "rb"))
+
+    def predict(self, input_df):
+        return pd.DataFrame({"score": self.model(input_df["a"])})
+
+
+def get_model():
+    return Model()

@@ -1,0 +1,5 @@
+import numpy
+
+
+def clip(values):
+    return numpy.clip(values, 0, 1)

@@ -1,0 +1,5 @@
+from .. import constants
+
+
+def scale(values):
+    return values / len(constants.OUTPUT)

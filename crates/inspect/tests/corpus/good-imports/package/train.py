@@ -1,0 +1,4 @@
+import mlflow
+import seaborn
+
+mlflow.start_run()

@@ -1,0 +1,20 @@
+"""Saved by skops."""
+
+import skops.io
+from pathlib import Path
+
+import pandas as pd
+
+PACKAGE_PATH = Path(__file__).parent
+
+
+class Model:
+    def __init__(self):
+        self.model = skops.io.load(PACKAGE_PATH / "model.skops", trusted=[])
+
+    def predict(self, input_df):
+        return pd.DataFrame({"score": self.model.predict(input_df)})
+
+
+def get_model():
+    return Model()
