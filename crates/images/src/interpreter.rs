@@ -36,9 +36,7 @@ const COMPILE: &str = "import compileall, sys, py_compile\n\
 /// # Errors
 /// `ImageUnavailable` when there is no such CPython to be had, with what was tried.
 pub(crate) async fn ensure(layout: &CacheLayout, python: &str, log: &LogSink) -> Result<Digest> {
-    let record = layout
-        .root()
-        .join(format!("records/python-{python}-{RECIPE}"));
+    let record = record(layout, python);
     if let Some(digest) = on_record(layout, &record) {
         return Ok(digest);
     }
@@ -56,6 +54,16 @@ pub(crate) async fn ensure(layout: &CacheLayout, python: &str, log: &LogSink) ->
         .and_then(|()| fs_err::rename(&new, &record))
         .map_err(|e| Error::internal(format!("writing {}", record.display()), e))?;
     Ok(digest)
+}
+
+/// The layer of the minor version `python`, if there is one already.
+pub(crate) fn made(layout: &CacheLayout, python: &str) -> Option<Digest> {
+    on_record(layout, &record(layout, python))
+}
+
+fn record(layout: &CacheLayout, python: &str) -> PathBuf {
+    let name = format!("records/python-{python}-{RECIPE}");
+    layout.root().join(name)
 }
 
 fn on_record(layout: &CacheLayout, record: &Path) -> Option<Digest> {

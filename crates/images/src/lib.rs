@@ -9,6 +9,7 @@
 
 mod catalogue;
 mod copy;
+mod disk;
 mod doctor;
 mod elf;
 mod installed;
@@ -16,6 +17,8 @@ mod interpreter;
 pub mod oci;
 mod rootfs;
 pub mod runner_layer;
+mod update;
+mod verify;
 
 use std::{collections::HashMap, path::PathBuf, sync::Mutex};
 
@@ -26,8 +29,9 @@ use luthier_types::{Digest, Result, layout::CacheLayout};
 pub use doctor::{Probe, probe};
 
 pub use catalogue::Problem;
+pub use update::{Change, Outdated};
 
-use catalogue::Catalogue;
+use catalogue::{Catalogue, Entry};
 use rootfs::Recipe;
 
 /// What [`LocalImages`] needs.
@@ -121,12 +125,19 @@ impl Images for LocalImages {
     }
 
     async fn disk(&self, uri: &str) -> Result<Option<(u64, u64)>> {
-        self.catalogue()?.find(uri)?;
-        Ok(None)
+        let catalogue = self.catalogue()?;
+        let entry = catalogue.find(uri)?;
+        let others: Vec<&Entry> = catalogue.entries.iter().filter(|e| *e != entry).collect();
+        disk::of(&self.options.layout, entry, &others).await
     }
 
-    async fn toolchain(&self, image: &ResolvedImage, _log: &LogSink) -> Result<Digest> {
-        Ok(image.rootfs.clone())
+    async fn toolchain(&self, image: &ResolvedImage, log: &LogSink) -> Result<Digest> {
+        let recipe = match self.catalogue()?.find(&image.info.uri) {
+            Ok(entry) => Recipe::of(&entry.tag),
+            Err(_) => Recipe::of_packages(&image.info.debian),
+        };
+        let (layout, mirror) = (&self.options.layout, self.options.mirror.as_deref());
+        rootfs::ensure(layout, &recipe.with_toolchain(), mirror, log).await
     }
 
     async fn ensure(&self, uri: &str, log: &LogSink) -> Result<ResolvedImage> {

@@ -35,6 +35,12 @@ const PACKAGES: &[&str] = &[
     "tzdata",
     "zlib1g",
 ];
+/// What building from source needs beyond an image's own; Python's headers come with the
+/// interpreter.
+const TOOLCHAIN: &[&str] = &["build-essential", "gfortran", "pkg-config"];
+/// With this package, [`R_TOOLCHAIN`] as well.
+const R: &str = "r-base-core";
+const R_TOOLCHAIN: &str = "r-base-dev";
 /// Goes up when [`finish`] changes what it makes.
 const RECIPE: &str = "4";
 /// What is left out, as patterns of dpkg.
@@ -66,6 +72,25 @@ impl Recipe {
         }
     }
 
+    /// The recipe of an image that is in no catalogue, as far as it is known.
+    pub(crate) fn of_packages(debian: &[String]) -> Self {
+        Self {
+            packages: debian.iter().cloned().collect(),
+            state: String::new(),
+        }
+    }
+
+    /// The same with what building from source needs.
+    pub(crate) fn with_toolchain(mut self) -> Self {
+        let with_r = self.packages.contains(R);
+        self.packages
+            .extend(TOOLCHAIN.iter().map(|p| (*p).to_owned()));
+        if with_r {
+            self.packages.insert(R_TOOLCHAIN.to_owned());
+        }
+        self
+    }
+
     /// Its digest, which names the layer.
     pub(crate) fn digest(&self) -> Digest {
         let mut fields = vec![RECIPE, SUITE, std::env::consts::ARCH, &self.state];
@@ -73,6 +98,15 @@ impl Recipe {
         fields.extend(self.packages.iter().map(String::as_str));
         fields.extend(LEFT_OUT);
         Digest::of_fields(fields)
+    }
+
+    /// What it has beyond every other: ` with r-base-core`, or nothing.
+    fn with(&self) -> String {
+        if self.packages.is_empty() {
+            return String::new();
+        }
+        let names: Vec<&str> = self.packages.iter().map(String::as_str).collect();
+        format!(" with {}", names.join(", "))
     }
 
     fn include(&self) -> String {
@@ -106,7 +140,10 @@ pub(crate) async fn ensure(
     }
     let staged = Staged::new(&layout.staging(), "rootfs")?;
     let archive = staged.scratch().join("rootfs.tar");
-    log.line("making the base file system (Debian bookworm), once on this machine; about a minute");
+    log.line(format!(
+        "making a file system of Debian bookworm{}, once on this machine; a minute or two",
+        recipe.with()
+    ));
     let mmdebstrap = find_program("mmdebstrap", &["/usr/bin".into()]).ok_or_else(|| {
         Error::new(
             Code::ImageUnavailable,
@@ -163,7 +200,7 @@ pub(crate) async fn ensure(
         .source(e)
     })?;
     staged.publish(&place)?;
-    log.line("the base file system is ready");
+    log.line("the file system is ready");
     Ok(digest)
 }
 

@@ -176,7 +176,6 @@ impl Tag {
     }
 
     /// The rules of `keep`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the next commit makes locks"))]
     pub(crate) fn keeps(&self) -> impl Iterator<Item = Keep<'_>> {
         self.keep.iter().filter_map(|keep| {
             let (constraint, library) = keep.split_once(" for ")?;
