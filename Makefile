@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 export PATH := $(CURDIR)/.venv/bin:$(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup build demo demo-stop lint test unit runner-test e2e bench
+.PHONY: help setup build demo demo-stop lint test unit runner-test e2e test-images bench
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,12 @@ e2e: setup ## The stock clients against a real server with real containers.
 	@scripts/setup test
 	cargo build --locked --bin luthier
 	scripts/e2e target/debug/luthier
+
+test-images: setup ## Every image, deep-learning (5 GB) too: builds it and imports what it promises.
+	cargo build --locked --bin luthier
+	LUTHIER_BINARY=$(CURDIR)/target/debug/luthier LUTHIER_TEST_CACHE=$(CURDIR)/target/e2e-cache \
+	  LUTHIER_TEST_LARGE_IMAGES=1 "$$(scripts/client-venv 3.14.1)" -m pytest -p no:cacheprovider \
+	  tests/e2e/test_catalogue.py
 
 test: lint unit runner-test e2e ## Everything CI runs.
 

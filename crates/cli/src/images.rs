@@ -8,7 +8,7 @@ use crate::{
     client::{Client, text},
     jobs::{self, word},
     models::{self, ModelName},
-    output,
+    output, upkeep,
 };
 
 /// List the images: their Python, whether they are still to be chosen, disk, and who uses them.
@@ -23,6 +23,10 @@ pub(crate) struct Images {
 #[derive(clap::Subcommand)]
 enum ImagesCommand {
     Move(Remote<Move>),
+    Outdated(upkeep::Outdated),
+    Lock(upkeep::Lock),
+    Build(upkeep::Build),
+    Verify(upkeep::Verify),
 }
 
 #[derive(clap::Args)]
@@ -57,6 +61,10 @@ pub(crate) async fn run(args: &Images) -> Result<()> {
     match &args.command {
         None => list(&args.list.client()?, &args.list.args).await,
         Some(ImagesCommand::Move(c)) => move_to(&c.client()?, &c.args).await,
+        Some(ImagesCommand::Outdated(args)) => upkeep::outdated(args).await,
+        Some(ImagesCommand::Lock(args)) => upkeep::lock(args).await,
+        Some(ImagesCommand::Build(args)) => upkeep::build(args).await,
+        Some(ImagesCommand::Verify(args)) => upkeep::verify(args).await,
     }
 }
 

@@ -18,6 +18,7 @@ mod purge;
 mod run;
 mod serve;
 mod status;
+mod upkeep;
 
 use std::{path::PathBuf, process::ExitCode};
 

@@ -40,6 +40,11 @@ pub struct Outdated {
 }
 
 impl LocalImages {
+    /// The day it is, in UTC, as `released` says it.
+    pub fn today() -> String {
+        jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
+    }
+
     /// What a tag made today would change of the image `uri`.
     ///
     /// # Errors

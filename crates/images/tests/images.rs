@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, sync::Arc};
 
 use luthier_images::{LocalImages, Options};
 use luthier_ports::{Images, LogSink};
-use luthier_types::layout::CacheLayout;
+use luthier_types::{Code, layout::CacheLayout};
 
 fn layout() -> CacheLayout {
     CacheLayout::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("images"))
@@ -132,11 +132,10 @@ async fn a_new_tag_is_newer_than_the_old_one_and_an_image_of_the_directory() {
     let new = listed.iter().find(|i| i.uri == made).unwrap();
     assert_eq!((new.released.as_str(), new.python.as_str()), (today, "3.9"));
     assert_eq!(images.problems().unwrap(), []);
-    let again = images.lock(uri, "2.2.0", own.path(), today, &LogSink::none());
-    assert_eq!(
-        again.await.unwrap_err().code(),
-        luthier_types::Code::Conflict
-    );
+    let again = images
+        .lock(uri, "2.2.0", own.path(), today, &LogSink::none())
+        .await;
+    assert_eq!(again.unwrap_err().code(), Code::Conflict);
     // Nothing is newer than the new one on the day it was made.
     let outdated = images
         .outdated(&made, today, &LogSink::none())

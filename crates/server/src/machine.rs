@@ -10,10 +10,10 @@ use std::{
 };
 
 use luthier_host::FileLock;
-use luthier_images::{LocalImages, Options as ImageOptions, runner_layer};
+use luthier_images::{Options as ImageOptions, runner_layer};
 use luthier_ports::{
     ContainerId, ContainerRuntime as _, ContainerSpec, ContainerState, EnvBuilder as _, Exit,
-    Images as _, LockRequest, Mount, Network,
+    ImageStatus, Images as _, LockRequest, Mount, Network,
 };
 use luthier_pyenv::{Options as EnvOptions, UvEnvs};
 use luthier_runtime_oci::{OciRuntime, Options as RuntimeOptions};
@@ -23,6 +23,7 @@ use luthier_types::{
 };
 use uuid::Uuid;
 
+pub use luthier_images::{Change, LocalImages};
 pub use luthier_ports::LogSink;
 
 /// Where things lie on this machine.
@@ -88,7 +89,7 @@ impl Machine {
             layout: layout.clone(),
             mirror: None,
         })?;
-        let images = Arc::new(images.with_own(data.join("images")));
+        let images = Arc::new(images.with_own(own_images(&data)));
         let mut env_options = EnvOptions::new(layout.clone());
         env_options.runtime = Some(runtime.clone());
         env_options.images = Some(images.clone());
@@ -100,6 +101,20 @@ impl Machine {
             envs,
             runtime,
         })
+    }
+
+    /// The operator's own directory of images, read over the catalogue.
+    pub fn own_images(&self) -> PathBuf {
+        own_images(&self.data)
+    }
+
+    /// The images that are still to be chosen.
+    pub fn current_images(&self) -> Vec<String> {
+        let images = self.images.list().into_iter();
+        images
+            .filter(|image| image.status == ImageStatus::Current)
+            .map(|image| image.uri)
+            .collect()
     }
 
     /// Makes sure that no other server or command works on the data directory.
@@ -248,6 +263,10 @@ impl Machine {
 /// lie. Makes nothing.
 pub fn layout_of(data: &Path, cache: Option<&Path>) -> CacheLayout {
     CacheLayout::new(cache.map_or_else(|| data.join("cache"), Path::to_owned))
+}
+
+fn own_images(data: &Path) -> PathBuf {
+    data.join("images")
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
