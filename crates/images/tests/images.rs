@@ -112,7 +112,7 @@ async fn a_new_tag_is_newer_than_the_old_one_and_an_image_of_the_directory() {
     let own = tempfile::tempdir().unwrap();
     let images = images().with_own(own.path().to_owned());
     images.ensure(uri, &LogSink::none()).await.unwrap();
-    let today = "2026-11-24";
+    let today = "2026-11-25";
     let outdated = images.outdated(uri, today, &LogSink::none()).await.unwrap();
     assert!(outdated.debian.is_some(), "its file system is there");
     let change = |name: &str| outdated.libraries.iter().find(|c| c.name == name);
