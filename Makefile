@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 export PATH := $(CURDIR)/.venv/bin:$(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup build demo demo-stop lint test unit runner-test e2e test-images bench
+.PHONY: help setup build demo demo-stop lint test unit runner-test e2e test-images bench bench-env
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,3 +48,6 @@ test: lint unit runner-test e2e ## Everything CI runs.
 bench: build ## Measure beside peers; prints a table of ratios.
 	@scripts/setup bench
 	bench/run target/release/luthier
+
+bench-env: build ## Measure environments and replica starts beside pip and uv.
+	bench/env/run target/release/luthier

@@ -65,7 +65,11 @@ pub(crate) async fn run(args: &Run) -> Result<()> {
     }
     let lines = bar.clone();
     let log = luthier_server::machine::LogSink::new(move |line| {
-        lines.set_message(line.chars().take(100).collect::<String>());
+        if output::is_watched() {
+            lines.set_message(line.chars().take(100).collect::<String>());
+        } else {
+            output::note(line);
+        }
     });
     let requirements = match fs_err::read_to_string(dir.join("requirements.txt")) {
         Ok(text) => RequirementFiles::of(text),

@@ -35,6 +35,8 @@ pub(crate) const STORE: &str = "bytecode";
 /// Goes up when the same source is compiled differently.
 const RECIPE: &str = "2";
 const INDEX: &str = "index";
+/// How the files beside it looked when they were compared with their digests.
+const LOOK: &str = "look";
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Compiles what is listed in a file, a line each: source, its place in a container, output. With a
 /// process per CPU if that is worth their start.
@@ -65,6 +67,16 @@ struct Kept {
     place: PathBuf,
     /// Digest of the compiled module, and its source's path in the environment.
     modules: Vec<(Digest, PathBuf)>,
+}
+
+impl Kept {
+    fn look(&self) -> io::Result<Option<String>> {
+        let files = self
+            .modules
+            .iter()
+            .map(|(digest, _)| Path::new(digest.as_str()));
+        verify::look(&self.place, files)
+    }
 }
 
 /// Puts compiled modules beside every module of the environment at `tree`. `contents` has the
@@ -131,26 +143,43 @@ fn load(places: &[PathBuf]) -> io::Result<(Vec<Kept>, Vec<PathBuf>)> {
             },
         }
     }
-    let files: Vec<PathBuf> = kept
-        .iter()
-        .flat_map(|kept| {
-            kept.modules
-                .iter()
-                .map(|(d, _)| kept.place.join(d.as_str()))
-        })
-        .collect();
-    let mut digests = hash_all(&files)?.into_iter();
-    kept.retain(|kept| {
-        // Every digest is taken, so that the next of `kept` finds its own.
-        let whole = kept.modules.iter().fold(true, |whole, (digest, _)| {
-            digests.next().flatten().as_ref() == Some(digest) && whole
-        });
-        if !whole {
-            broken.push(kept.place.clone());
+    // What was compared and has not changed since is not read again; see `verify`.
+    let mut looks = vec![];
+    let mut files: Vec<PathBuf> = vec![];
+    for kept in &kept {
+        let look = kept.look()?;
+        let seen = fs_err::read_to_string(kept.place.join(LOOK)).ok();
+        let known = look.is_some() && look == seen;
+        if !known {
+            files.extend(
+                kept.modules
+                    .iter()
+                    .map(|(d, _)| kept.place.join(d.as_str())),
+            );
         }
-        whole
-    });
-    Ok((kept, broken))
+        looks.push((look, known));
+    }
+    let mut digests = hash_all(&files)?.into_iter();
+    let mut looks = looks.into_iter();
+    let mut whole = vec![];
+    for kept in kept {
+        let (look, known) = looks.next().unwrap_or_default();
+        // Every digest is taken, so that the next of `kept` finds its own.
+        let fine = known
+            || kept.modules.iter().fold(true, |fine, (digest, _)| {
+                digests.next().flatten().as_ref() == Some(digest) && fine
+            });
+        match look {
+            Some(look) if fine => {
+                if !known {
+                    fs_err::write(kept.place.join(LOOK), look)?;
+                }
+                whole.push(kept);
+            }
+            _ => broken.push(kept.place),
+        }
+    }
+    Ok((whole, broken))
 }
 
 /// The text of an index: its own digest, then a line per module.

@@ -78,14 +78,14 @@ pub(crate) fn check(
     distributions: &[Distribution],
     notes: &Path,
 ) -> io::Result<Checked> {
-    let boot = fs_err::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let mut checked = Checked::default();
     let mut unknown = vec![];
     for distribution in distributions {
         let record = distribution.record();
         let note = Note::read(notes, &record);
-        let look = look(tree, distribution, boot.trim())?;
-        if distribution.has_record() && look.as_deref() == Some(&note.look) {
+        let (shared, own) = by_names(tree, distribution)?;
+        let look = look(tree, shared.into_iter())?;
+        if distribution.has_record() && look.as_deref() == Some(&note.look) && own {
             let content = note.accepted.unwrap_or(record);
             checked.contents.insert(distribution.name.clone(), content);
         } else {
@@ -132,6 +132,21 @@ pub(crate) fn accept(damaged: &Damaged, notes: &Path) -> io::Result<()> {
     note.write(notes, &damaged.record)
 }
 
+/// The files that the installer's cache holds too, and whether those it wrote for this environment
+/// alone (programs, its own marks), which are few and small, are as promised.
+fn by_names<'a>(tree: &Path, distribution: &'a Distribution) -> io::Result<(Vec<&'a Path>, bool)> {
+    let mut shared = vec![];
+    let mut own = true;
+    for file in promised(distribution) {
+        let path = tree.join(&file.path);
+        match fs_err::symlink_metadata(&path) {
+            Ok(metadata) if metadata.nlink() == 1 => own &= digest_of(&path)? == file.digest,
+            _ => shared.push(file.path.as_path()),
+        }
+    }
+    Ok((shared, own))
+}
+
 /// The files whose content is promised.
 fn promised(distribution: &Distribution) -> impl Iterator<Item = &Recorded> {
     distribution
@@ -140,16 +155,20 @@ fn promised(distribution: &Distribution) -> impl Iterator<Item = &Recorded> {
         .filter(|file| file.digest.is_some())
 }
 
-/// How the files look to the file system, as one digest; `None` when one is missing.
-fn look(tree: &Path, distribution: &Distribution, boot: &str) -> io::Result<Option<String>> {
+/// How files below `directory` look to the file system since the machine started, as one digest;
+/// `None` when one is missing.
+pub(crate) fn look<'a>(
+    directory: &Path,
+    files: impl Iterator<Item = &'a Path>,
+) -> io::Result<Option<String>> {
     let mut hasher = Sha256::new();
-    hasher.update(boot);
-    for file in promised(distribution) {
-        let metadata = match fs_err::symlink_metadata(tree.join(&file.path)) {
+    hasher.update(fs_err::read("/proc/sys/kernel/random/boot_id").unwrap_or_default());
+    for file in files {
+        let metadata = match fs_err::symlink_metadata(directory.join(file)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             metadata => metadata?,
         };
-        hasher.update(file.path.as_os_str().as_bytes());
+        hasher.update(file.as_os_str().as_bytes());
         for figure in [metadata.dev(), metadata.ino(), metadata.size()] {
             hasher.update(figure.to_le_bytes());
         }

@@ -28,7 +28,7 @@ pub enum Code {
     TooLarge,
     /// Known, but not served.
     NotSupported,
-    /// More CPU or memory was asked for than the machine has.
+    /// More CPU, memory or disk was asked for than the machine has.
     CapacityExceeded,
     /// The package is not one: no `package.py`, no `get_model`, an unsafe archive.
     InvalidPackage,

@@ -25,6 +25,8 @@ impl World {
         fs_err::write(info.join("RECORD"), record).unwrap();
         let module = packages.join("a.py");
         fs_err::write(&module, "x = 1").unwrap();
+        // As a file of the installer's cache, that has a name there too.
+        fs_err::hard_link(&module, dir.path().join("cached")).unwrap();
         Self { dir, module }
     }
 
@@ -91,6 +93,15 @@ fn what_was_compared_is_not_read_again_until_the_machine_restarts() {
         .unwrap();
     // Another boot gives another look, as a torn note does.
     fs_err::write(note.path(), "another\n\n").unwrap();
+    assert_eq!(world.check().damaged.len(), 1);
+}
+
+#[test]
+fn what_only_this_environment_has_is_read_every_time() {
+    let world = World::new("x = 1");
+    fs_err::remove_file(world.dir.path().join("cached")).unwrap();
+    world.check();
+    world.change(true);
     assert_eq!(world.check().damaged.len(), 1);
 }
 
