@@ -513,7 +513,9 @@ async fn damaged_bytecode_is_found_and_mended_everywhere() {
 async fn a_full_disk_is_told_and_leaves_nothing() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let disk = Disk::mount(dir.path().join("disk"));
-    let world = World::at(disk.place.clone(), dir).await;
+    // Dropped before the disk is, and that before the directory it is mounted in.
+    let own = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let world = World::at(disk.place.clone(), own).await;
     let names = ["six", "idna", "pytz", "click", "werkzeug"];
     let lock = world.lock(&names);
     let mut failures = 0;
