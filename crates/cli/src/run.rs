@@ -9,9 +9,7 @@ use std::{
 
 use indicatif::ProgressBar;
 use luthier_server::machine::{Machine, MachineOptions};
-use luthier_types::{
-    Code, Error, Evidence, Mebibytes, Millicpu, RequirementFiles, Result, layout::container,
-};
+use luthier_types::{Code, Error, Evidence, Mebibytes, Millicpu, Result, layout::container};
 
 use crate::output;
 
@@ -71,11 +69,7 @@ pub(crate) async fn run(args: &Run) -> Result<()> {
             output::note(line);
         }
     });
-    let requirements = match fs_err::read_to_string(dir.join("requirements.txt")) {
-        Ok(text) => RequirementFiles::of(text),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => RequirementFiles::default(),
-        Err(e) => return Err(Error::internal("reading requirements.txt", e)),
-    };
+    let requirements = luthier_inspect::read_requirements(&dir)?;
     let layers = machine.environment(&args.image, requirements, &log).await?;
     bar.finish_and_clear();
 

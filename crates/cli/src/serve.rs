@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use luthier_server::serve::{self, Config};
+use luthier_server::{
+    machine::Sources,
+    serve::{self, Config},
+};
 use luthier_types::{Code, Error, Result};
 use serde::Deserialize;
 
@@ -33,6 +36,30 @@ pub(crate) struct Serve {
     /// Make the CPU reservation of a replica a hard cap as well.
     #[arg(long, env = "LUTHIER_CPU_CAP")]
     cpu_cap: bool,
+    /// Package index to use instead of PyPI; may be https://USER:PASSWORD@HOST/simple.
+    #[arg(long, env = "LUTHIER_INDEX_URL", hide_env_values = true)]
+    index_url: Option<String>,
+    /// Package index to ask before it; may be given several times.
+    #[arg(
+        long,
+        env = "LUTHIER_EXTRA_INDEX_URLS",
+        hide_env_values = true,
+        value_delimiter = ' '
+    )]
+    extra_index_url: Vec<String>,
+    /// File of credentials of package indexes, in the form of .netrc.
+    #[arg(long, env = "LUTHIER_INDEX_CREDENTIALS")]
+    index_credentials: Option<PathBuf>,
+    /// Directory of wheels to use beside the indexes.
+    #[arg(long, env = "LUTHIER_WHEELHOUSE")]
+    wheelhouse: Option<PathBuf>,
+    /// Fetch no package from any network: the wheelhouse and the cache are all there is.
+    #[arg(long, env = "LUTHIER_OFFLINE")]
+    offline: bool,
+    /// Host that builds from source may reach beside those of the indexes; may be given several
+    /// times.
+    #[arg(long, env = "LUTHIER_BUILD_HOSTS", value_delimiter = ' ')]
+    build_host: Vec<String>,
     /// For tests: stop for good after the effect of this job step and before it is recorded.
     #[arg(long, hide = true)]
     pause_after: Option<String>,
@@ -48,12 +75,27 @@ struct File {
     load_timeout: Option<u64>,
     max_package_mib: Option<u64>,
     cpu_cap: Option<bool>,
+    index_url: Option<String>,
+    extra_index_urls: Vec<String>,
+    index_credentials: Option<PathBuf>,
+    wheelhouse: Option<PathBuf>,
+    offline: Option<bool>,
+    build_hosts: Vec<String>,
 }
 
 /// Runs `luthier serve`.
 pub(crate) async fn run(args: Serve) -> Result<()> {
     let file = read_file(args.config.as_deref())?;
     let defaults = Config::default();
+    let either = |given: Vec<String>, filed| if given.is_empty() { filed } else { given };
+    let sources = Sources {
+        index: args.index_url.or(file.index_url),
+        extra: either(args.extra_index_url, file.extra_index_urls),
+        credentials: args.index_credentials.or(file.index_credentials),
+        wheelhouse: args.wheelhouse.or(file.wheelhouse),
+        offline: args.offline || file.offline.unwrap_or(false),
+        build_hosts: either(args.build_host, file.build_hosts),
+    };
     serve::run(Config {
         listen: args.listen.or(file.listen).unwrap_or(defaults.listen),
         data: args.data.or(file.data).unwrap_or(defaults.data),
@@ -68,6 +110,7 @@ pub(crate) async fn run(args: Serve) -> Result<()> {
             .or(file.max_package_mib)
             .unwrap_or(defaults.max_package_mib),
         cpu_cap: args.cpu_cap || file.cpu_cap.unwrap_or(false),
+        sources,
         pause_after: args.pause_after,
     })
     .await
@@ -84,7 +127,10 @@ fn read_file(path: Option<&Path>) -> Result<File> {
                 Code::BadRequest,
                 format!("{} is not understood: {e}", path.display()),
             )
-            .hint("Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap.")
+            .hint(
+                "Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap, index_url, \
+                 extra_index_urls, index_credentials, wheelhouse, offline, build_hosts.",
+            )
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => Ok(File::default()),
         Err(e) => {

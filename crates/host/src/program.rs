@@ -105,6 +105,13 @@ impl Program {
         self
     }
 
+    /// Takes an environment variable away.
+    #[must_use]
+    pub fn without(mut self, name: impl AsRef<OsStr>) -> Self {
+        self.env.remove(name.as_ref());
+        self
+    }
+
     /// Hands on those of this process's environment variables that `wanted` accepts.
     #[must_use]
     pub fn inherit(mut self, wanted: impl Fn(&str) -> bool) -> Self {

@@ -18,7 +18,7 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// The first `most` bytes of a file that is there.
-pub(crate) fn read_start(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
+fn read_start(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
     let mut content = vec![];
     let read = |content: &mut Vec<u8>| fs_err::File::open(path)?.take(most).read_to_end(content);
     match read(&mut content) {

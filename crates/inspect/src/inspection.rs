@@ -6,11 +6,11 @@ use luthier_types::{Code, Error, Evidence, RequirementFiles};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    files::{list, read, read_start},
+    files::{list, read},
     models::{self, ModelFile},
     python::{Defined, MAX_SOURCE, ModelClass, Source, Syntax},
     recorded::Recorded,
-    requirements::{MAX_REQUIREMENTS, check_requirements},
+    requirements::read_requirements,
     sources::Sources,
 };
 
@@ -41,15 +41,12 @@ pub struct Inspection {
 ///
 /// # Errors
 /// [`Code::InvalidPackage`] when there is no `package.py`, it does not parse, or it defines no
-/// `get_model`; [`Code::RequirementsError`] when `requirements.txt` reaches out of the package;
+/// `get_model`; [`Code::RequirementsError`] when `requirements.txt` includes what is not in the package;
 /// [`Code::Internal`] when the directory cannot be read.
 pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
     let files = list(dir)?;
     let model = check_package(dir, &files)?;
-    let requirements = match read_start(&dir.join("requirements.txt"), MAX_REQUIREMENTS + 1)? {
-        Some(content) => RequirementFiles::of(check_requirements(&content)?),
-        None => RequirementFiles::default(),
-    };
+    let requirements = read_requirements(dir)?;
     let mut sources = Sources::read(dir, &files)?;
     let models::Looked {
         models,

@@ -27,7 +27,7 @@ pub use inspection::{Inspection, inspect};
 pub use models::{Damage, ModelFile};
 pub use python::{Import, ModelClass, Runs, Texts};
 pub use recorded::Recorded;
-pub use requirements::check_requirements;
+pub use requirements::read_requirements;
 pub use sources::{Own, SourceFile, Sources};
 pub use suggest::suggest_requirement;
 pub use unpack::{Limits, Unpacked, unpack};

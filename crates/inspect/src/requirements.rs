@@ -1,147 +1,127 @@
-//! The rules for a package's `requirements.txt`.
+//! Reading `requirements.txt` and the files it includes. What their lines may say is for the one
+//! who resolves them to decide; here it is only made sure that nothing but the package is read.
 
-use luthier_types::{Code, Error, Evidence};
+use std::{io::Read as _, path::Path};
 
-/// Largest file.
-pub(crate) const MAX_REQUIREMENTS: u64 = 256 * 1024;
+use luthier_types::{Code, Error, Evidence, RequirementFiles, include, logical_lines};
 
-/// Options that change where packages come from or read other files, with what is wrong.
-const REFUSED: &[(&str, &str)] = &[
-    ("-i", "sets a package index"),
-    ("--index-url", "sets a package index"),
-    ("--pypi-url", "sets a package index"),
-    ("--extra-index-url", "sets a package index"),
-    ("--no-index", "sets a package index"),
-    ("-f", "sets a place to find packages"),
-    ("--find-links", "sets a place to find packages"),
-    ("--trusted-host", "weakens the check of a package index"),
-    ("-e", "installs from a directory"),
-    ("--editable", "installs from a directory"),
-    ("-r", "reads another file"),
-    ("--requirement", "reads another file"),
-    ("-c", "reads another file"),
-    ("--constraint", "reads another file"),
-    ("--cert", "reads another file"),
-    ("--client-cert", "reads another file"),
-];
+/// Largest file, in bytes.
+const FILE_BYTES: u64 = 256 * 1024;
+/// Most files.
+const FILES: usize = 50;
+/// Deepest chain of files that include one another.
+const DEPTH: usize = 10;
 
-/// Checks the content of a `requirements.txt` and gives it as text. Lines that reach out of the
-/// package (indexes, other files, directories, environment variables) are refused; what the rest
-/// means is the resolver's business.
+/// Reads `requirements.txt` of the package at `dir` and all it includes; empty if there is none.
+/// Nothing outside of `dir` is read, whatever the lines or links say.
 ///
 /// # Errors
-/// [`Code::RequirementsError`] naming the line.
-pub fn check_requirements(content: &[u8]) -> Result<String, Error> {
-    let bad = |cause: String| Error::new(Code::RequirementsError, cause);
-    if content.len() as u64 > MAX_REQUIREMENTS {
-        let cause = format!("requirements.txt has more than {MAX_REQUIREMENTS} bytes");
-        return Err(bad(cause).hint("List only what the model imports."));
+/// `RequirementsError` naming the file and line: an include that is missing, leads out of the
+/// package or goes in a circle, a file that is not text, or too many. `Internal` when the directory
+/// cannot be read.
+pub fn read_requirements(dir: &Path) -> Result<RequirementFiles, Error> {
+    let top = fs_err::canonicalize(dir).map_err(unreadable)?;
+    let mut files = RequirementFiles::default();
+    if fs_err::symlink_metadata(top.join(RequirementFiles::MAIN)).is_err() {
+        return Ok(files);
     }
-    let text = std::str::from_utf8(content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)).ok();
-    let Some(text) = text.filter(|t| !t.contains('\0')) else {
-        return Err(bad("requirements.txt is not UTF-8 text".to_owned()).hint(
-            "Save it as UTF-8; PowerShell's `>` writes UTF-16, use `| Out-File -Encoding utf8`.",
-        ));
-    };
-    for (number, line) in logical_lines(text) {
-        if let Some((what, hint)) = refusal(&line) {
+    let main = RequirementFiles::MAIN.to_owned();
+    read(&top, &main, &mut vec![], &mut files)?;
+    Ok(files)
+}
+
+/// Reads the file at `path` and what it includes; `open` are the files that led to it.
+fn read(
+    top: &Path,
+    path: &str,
+    open: &mut Vec<String>,
+    files: &mut RequirementFiles,
+) -> Result<(), Error> {
+    let text = text(top, path)?;
+    files.0.insert(path.to_owned(), text.clone());
+    open.push(path.to_owned());
+    for (number, line) in logical_lines(&text) {
+        let Some(included) = include(&line) else {
+            continue;
+        };
+        let refused = |cause: &str, hint: &str| {
             let shown: String = line.chars().take(200).collect();
-            return Err(bad(format!("line {number} of requirements.txt {what}"))
-                .hint(hint)
-                .evidence(Evidence::output(&shown)));
-        }
-    }
-    Ok(text.to_owned())
-}
-
-/// What is wrong with a line and what to do.
-fn refusal(line: &str) -> Option<(String, &'static str)> {
-    if line.starts_with('-') {
-        let name = line.split(['=', ' ', '\t']).next().unwrap_or(line);
-        // A short option may have its value attached, as in `-rother.txt`.
-        let is = |option: &str| {
-            name == option
-                || (option.len() == 2 && !name.starts_with("--") && name.starts_with(option))
+            Error::new(
+                Code::RequirementsError,
+                format!("line {number} of {path} {cause}"),
+            )
+            .hint(hint)
+            .evidence(Evidence::output(&shown))
         };
-        let (_, what) = REFUSED.iter().find(|(option, _)| is(option))?;
-        let hint = match *what {
-            "reads another file" => "Write the requirements themselves into requirements.txt.",
-            "installs from a directory" => {
-                "Put the code into the package directory and import it from there."
+        let Some(next) = RequirementFiles::resolve(path, included.path) else {
+            return Err(refused(
+                "includes a file outside of the package",
+                "Put the file into the package and include it by its path relative to this one.",
+            ));
+        };
+        if open.contains(&next) {
+            return Err(refused(
+                &format!("includes {next}, which includes this file"),
+                "Remove one of the two lines.",
+            ));
+        }
+        if files.0.contains_key(&next) {
+            continue;
+        }
+        if open.len() >= DEPTH || files.0.len() >= FILES {
+            return Err(refused(
+                &format!("includes more than {FILES} files or {DEPTH} within one another"),
+                "Write the requirements into fewer files.",
+            ));
+        }
+        match fs_err::canonicalize(top.join(&next)) {
+            Ok(real) if !real.starts_with(top) => {
+                return Err(refused(
+                    &format!("includes {next}, a link that leads out of the package"),
+                    "Put the file itself into the package.",
+                ));
             }
+            Ok(real) if real.is_file() => {}
             _ => {
-                "Package indexes are settings of the server; remove the line and ask its operator if a private index is needed."
+                return Err(refused(
+                    &format!("includes {next}, which is not in the package"),
+                    "Put the file into the package, or remove the line.",
+                ));
             }
-        };
-        return Some((format!("{what} (`{name}`)"), hint));
+        }
+        read(top, &next, open, files)?;
     }
-    if line.contains("${") {
-        let hint = "Write the value itself; variables of the server are not for packages.";
-        return Some(("uses an environment variable".to_owned(), hint));
-    }
-    let lower = line.to_ascii_lowercase();
-    let address = lower
-        .split_once('@')
-        .map_or(lower.as_str(), |(_, after)| after)
-        .trim_start();
-    let hint = "Put the code into the package directory, or name a release of the package.";
-    let path = ["/", "./", "../", "~", "file:", "git+file:"]
-        .iter()
-        .any(|p| lower.starts_with(p) || address.starts_with(p));
-    if path || lower.contains("file://") {
-        return Some(("installs from a file of the server".to_owned(), hint));
-    }
-    // A bare local archive or directory: PEP 508 names have no slash, and releases no such ending.
-    let first = lower.split([';', ' ', '\t']).next().unwrap_or_default();
-    let local = !first.contains("://")
-        && (first.contains('\\')
-            || [".whl", ".tar.gz", ".zip"]
-                .iter()
-                .any(|end| first.ends_with(end)));
-    if local && !lower.contains("://") {
-        return Some(("installs from a file of the server".to_owned(), hint));
-    }
-    if address.starts_with("http:")
-        || address.starts_with("git+http:")
-        || address.starts_with("git+git:")
-    {
-        let hint = "Use an https address, or name a release of the package.";
-        return Some(("fetches over an unprotected connection".to_owned(), hint));
-    }
-    None
+    open.pop();
+    Ok(())
 }
 
-/// The lines with their numbers (from 1), continuations joined, comments and blank lines left out.
-fn logical_lines(text: &str) -> Vec<(usize, String)> {
-    let mut lines: Vec<(usize, String)> = vec![];
-    let mut continued = false;
-    for (i, line) in text.lines().enumerate() {
-        let whole = line.trim_end();
-        let (part, continues) = match whole.strip_suffix('\\') {
-            Some(part) if !part.trim_start().starts_with('#') => (part, true),
-            _ => (whole, false),
-        };
-        match lines.last_mut() {
-            Some((_, last)) if continued => last.push_str(part),
-            _ => lines.push((i + 1, part.to_owned())),
-        }
-        continued = continues;
+/// The text of a file of the package.
+fn text(top: &Path, path: &str) -> Result<String, Error> {
+    let bad = |cause: String| Error::new(Code::RequirementsError, cause);
+    let real = fs_err::canonicalize(top.join(path)).map_err(unreadable)?;
+    if !real.starts_with(top) || !real.is_file() {
+        return Err(bad(format!("{path} is no file of the package"))
+            .hint("Make it a plain text file, one requirement per line."));
     }
-    for (_, line) in &mut lines {
-        let comment = line.char_indices().find(|(i, c)| {
-            *c == '#'
-                && line[..*i]
-                    .chars()
-                    .next_back()
-                    .is_none_or(char::is_whitespace)
-        });
-        if let Some((start, _)) = comment {
-            line.truncate(start);
-        }
-        *line = line.trim().to_owned();
+    let mut content = vec![];
+    fs_err::File::open(&real)
+        .and_then(|file| file.take(FILE_BYTES + 1).read_to_end(&mut content))
+        .map_err(unreadable)?;
+    if content.len() as u64 > FILE_BYTES {
+        return Err(bad(format!("{path} has more than {FILE_BYTES} bytes"))
+            .hint("List only what the model imports."));
     }
-    lines.retain(|(_, line)| !line.is_empty());
-    lines
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&content);
+    match std::str::from_utf8(content) {
+        Ok(text) if !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err(bad(format!("{path} is not UTF-8 text")).hint(
+            "Save it as UTF-8; PowerShell's `>` writes UTF-16, use `| Out-File -Encoding utf8`.",
+        )),
+    }
+}
+
+fn unreadable(error: std::io::Error) -> Error {
+    Error::internal("reading the requirements", error)
 }
 
 #[cfg(test)]

@@ -54,6 +54,10 @@ pub struct Lock {
     pub text: String,
     /// Digest of the image it is for.
     pub image: Digest,
+    /// Where the package's requirements say that files come from, beside the server's indexes, as
+    /// lines of a requirements file (`--extra-index-url https://…`); no credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
 }
 
 impl Lock {

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use luthier_host::Outcome;
+use luthier_host::{Outcome, mask_credentials};
 use luthier_ports::normalised;
 use luthier_types::{Code, Error};
 
-use crate::requirements::pin_name;
+use crate::requirements::{Line, pin_name};
 
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The index does not answer, or does not let the server in.
+    /// The index does not answer.
     Unreachable,
+    /// The index does not let the server in.
+    Unauthorised,
     /// A distribution has no wheel for the image; it would have to be built.
     NeedsBuild,
     /// A distribution was built and that failed.
@@ -36,12 +38,11 @@ const UNREACHABLE: &[&str] = &[
     "failed to connect",
     "invalid peer certificate",
     "http status server error",
-    "401 unauthorized",
-    "403 forbidden",
     "407 proxy authentication",
     "429 too many requests",
     "network connectivity is disabled",
 ];
+const UNAUTHORISED: &[&str] = &["401 unauthorized", "403 forbidden"];
 const NEEDS_BUILD: &[&str] = &[
     "building from source is disabled",
     "building source distributions is disabled",
@@ -71,7 +72,9 @@ pub(crate) fn needs_build(outcome: &Outcome) -> BTreeSet<String> {
 pub(crate) fn classify(outcome: &Outcome) -> Kind {
     let text = outcome.output.to_ascii_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| text.contains(word));
-    if outcome.timed_out || any(UNREACHABLE) {
+    if any(UNAUTHORISED) {
+        Kind::Unauthorised
+    } else if outcome.timed_out || any(UNREACHABLE) {
         Kind::Unreachable
     } else if text.contains("hash mismatch") {
         Kind::HashMismatch
@@ -84,89 +87,297 @@ pub(crate) fn classify(outcome: &Outcome) -> Kind {
     }
 }
 
-/// Who asked for what, to name in the hint.
+/// Who asked for what, to name in the message and the hint.
 #[derive(Debug, Default)]
 pub(crate) struct Asked<'a> {
-    /// Names in the package's requirements.
-    pub(crate) package: Vec<&'a str>,
+    /// The lines of the package's requirements.
+    pub(crate) lines: Vec<&'a Line>,
     /// The image's pins that the package did not replace, `name==version`.
     pub(crate) image: Vec<&'a str>,
     /// Constraints of the image, and the library of the image each is kept for.
     pub(crate) keeps: Vec<(&'a str, &'a str)>,
     /// The image's URI.
     pub(crate) uri: &'a str,
+    /// The server's indexes, without credentials.
+    pub(crate) addresses: Vec<String>,
+    /// Whether the server fetches nothing.
+    pub(crate) offline: bool,
+}
+
+impl Asked<'_> {
+    /// What asks for `name`, for people: ``line 3 of requirements.txt (`numpy==99`)``, or the name
+    /// when nothing of the package does.
+    pub(crate) fn place(&self, name: &str) -> String {
+        match self.lines.iter().find(|line| line.name == name) {
+            Some(line) => format!("{} (`{}`)", line.place(), line.text),
+            None => name.to_owned(),
+        }
+    }
 }
 
 /// The error for a failed resolution or installation.
 pub(crate) fn error(outcome: &Outcome, doing: &str, asked: &Asked<'_>) -> Error {
-    match classify(outcome) {
-        Kind::Unreachable => Error::new(
+    let output = &outcome.output;
+    let kind = classify(outcome);
+    let (code, message, hint) = match kind {
+        Kind::Unreachable if asked.offline => (
+            Code::RequirementsError,
+            format!("the server is offline and has not all that is needed, found while {doing}"),
+            "Put the wheels that the output names into the server's wheelhouse \
+             (LUTHIER_WHEELHOUSE), or let it reach an index (LUTHIER_OFFLINE=0)."
+                .to_owned(),
+        ),
+        Kind::Unreachable => (
             Code::IndexUnreachable,
-            format!("the package index did not answer while {doing}"),
-        )
-        .hint(
+            format!("{} did not answer while {doing}", indexes(output, asked)),
             "Try again. If it keeps failing, check the server's network and its settings \
-             UV_DEFAULT_INDEX, HTTPS_PROXY and SSL_CERT_FILE; the output names the address.",
+             LUTHIER_INDEX_URL, HTTPS_PROXY and SSL_CERT_FILE; the output names the address."
+                .to_owned(),
         ),
-        Kind::HashMismatch => Error::new(
-            Code::RequirementsError,
-            format!("a downloaded file is not the one that was locked, found while {doing}"),
-        )
-        .hint(
-            "The index holds another file under the same version. Change the pin in \
-             requirements.txt to a version that is untouched, and deploy again.",
+        Kind::Unauthorised => (
+            Code::IndexUnreachable,
+            format!(
+                "{} did not let the server in (401 or 403) while {doing}",
+                indexes(output, asked)
+            ),
+            "Set the server's credentials for it: in a file in the form of .netrc that \
+             LUTHIER_INDEX_CREDENTIALS names, or in LUTHIER_INDEX_URL (https://USER:PASSWORD@HOST/…)."
+                .to_owned(),
         ),
-        Kind::NeedsBuild => Error::new(
-            Code::RequirementsError,
-            format!("a requirement has no ready-made wheel for this image, found while {doing}"),
-        )
-        .hint("Pin a version that has a wheel, in requirements.txt; the output names the package."),
-        Kind::BuildFailed => Error::new(
-            Code::RequirementsError,
-            format!("a requirement could not be built from its source, found while {doing}"),
-        )
-        .hint(
-            "Pin a version that has a ready-made wheel, in requirements.txt. Only packages without \
-             compiled parts can be built here: the image has no compiler.",
-        ),
-        Kind::Unsatisfiable => Error::new(
+        Kind::HashMismatch => (
             Code::RequirementsError,
             format!(
-                "requirements.txt cannot be met on the image {}, found while {doing}",
-                asked.uri
+                "a downloaded file{} is not the one that was locked, found while {doing}",
+                mismatched(output).map(|p| format!(" of {p}")).unwrap_or_default()
             ),
-        )
-        .hint(hint(&outcome.output, asked)),
+            "The index holds another file under the same version. Change the pin in \
+             requirements.txt to a version that is untouched, and deploy again."
+                .to_owned(),
+        ),
+        Kind::NeedsBuild => {
+            let names = needs_build(outcome);
+            let places: Vec<String> = names.iter().map(|name| asked.place(name)).collect();
+            let what = match places.as_slice() {
+                [] => "a requirement".to_owned(),
+                places => places.join(", "),
+            };
+            (
+                Code::RequirementsError,
+                format!(
+                    "{what} has no ready-made wheel for the image {}, found while {doing}",
+                    asked.uri
+                ),
+                format!(
+                    "Pin a version that has one{}: newer versions have wheels for newer Pythons, \
+                     older ones for older; or choose an image with another Python.",
+                    named(&names)
+                ),
+            )
+        }
+        Kind::BuildFailed => {
+            let what = unbuilt(output);
+            let place = what.as_deref().map(|what| {
+                let name = pin_name(what);
+                match asked.lines.iter().find(|line| line.name == name) {
+                    Some(line) => format!("{what} ({})", line.place()),
+                    None => what.to_owned(),
+                }
+            });
+            let cause = build_cause(output).map(|c| format!(": {c}")).unwrap_or_default();
+            (
+                Code::RequirementsError,
+                format!(
+                    "{} could not be built from its source{cause}, found while {doing}",
+                    place.unwrap_or("a requirement".to_owned())
+                ),
+                format!(
+                    "Pin a version that has a ready-made wheel{}, in requirements.txt, or choose an \
+                     image with another Python. The output ends with what the compiler said.",
+                    what.map(|what| format!(" of {}", pin_name(&what))).unwrap_or_default()
+                ),
+            )
+        }
+        Kind::Unsatisfiable => (
+            Code::RequirementsError,
+            format!(
+                "{} cannot be met on the image {}{}, found while {doing}",
+                culprits(output, asked),
+                asked.uri,
+                reason(output).map(|r| format!(": {r}")).unwrap_or_default()
+            ),
+            hint(output, asked),
+        ),
+    };
+    let mut evidence = outcome.evidence();
+    if kind == Kind::BuildFailed {
+        evidence.log = last_lines(output);
     }
-    .evidence(outcome.evidence())
+    Error::new(code, message).hint(hint).evidence(evidence)
+}
+
+/// The indexes that a failed run speaks of, or all there are.
+fn indexes(output: &str, asked: &Asked<'_>) -> String {
+    let host = |address: &str| {
+        let place = address.split("://").nth(1).unwrap_or(address);
+        place.split('/').next().unwrap_or(place).to_owned()
+    };
+    let mut spoken_of: Vec<String> = asked
+        .addresses
+        .iter()
+        .filter(|address| output.contains(host(address).as_str()))
+        .cloned()
+        .collect();
+    if spoken_of.is_empty() {
+        spoken_of = addresses(output);
+    }
+    match spoken_of.as_slice() {
+        [] => "the package index".to_owned(),
+        [one] => format!("the package index {one}"),
+        more => format!("one of the package indexes {}", more.join(", ")),
+    }
+}
+
+/// The addresses in a text, without their credentials, each once.
+fn addresses(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = vec![];
+    for word in text.split(|c: char| c.is_whitespace() || "`()'\"<>".contains(c)) {
+        let address = word.trim_end_matches([',', '.', ':']);
+        if (address.starts_with("http://") || address.starts_with("https://"))
+            && !found.iter().any(|f| f == address)
+        {
+            found.push(mask_credentials(address));
+        }
+    }
+    found.truncate(3);
+    found
+}
+
+/// The lines of the package that the explanation speaks of, or the whole file.
+fn culprits(output: &str, asked: &Asked<'_>) -> String {
+    let words = words(output);
+    let lines: Vec<String> = asked
+        .lines
+        .iter()
+        .filter(|line| words.contains(&line.name))
+        .map(|line| format!("{} (`{}`)", line.place(), line.text))
+        .collect();
+    match lines.as_slice() {
+        [] => "requirements.txt".to_owned(),
+        lines if lines.len() <= 4 => lines.join(" and "),
+        lines => format!("{} and {} more", lines[..3].join(", "), lines.len() - 3),
+    }
+}
+
+/// The plainest of the reasons that a resolution failed for, if there is one.
+fn reason(output: &str) -> Option<String> {
+    let text: String = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    let clause = |from: &str| {
+        let start = text.find(from)?;
+        let rest = &text[start..];
+        let end = [" and ", ", we can", ", ", " we can"]
+            .iter()
+            .filter_map(|stop| rest.find(stop))
+            .min()?;
+        Some(rest[..end].to_owned())
+    };
+    if let Some(at) = text.find(" was not found in the package registry") {
+        let name = text[..at].rsplit(' ').next()?;
+        return Some(format!("no index has a package called {name}"));
+    }
+    if let Some(at) = text.find(" was not found in the provided package locations") {
+        let name = text[..at].rsplit(' ').next()?;
+        return Some(format!("the wheelhouse has no package called {name}"));
+    }
+    if let Some(at) = text.find(" was yanked").or_else(|| text.find(" is yanked")) {
+        let name = text[..at].rsplit(' ').next()?;
+        return Some(format!("{name} was withdrawn by its authors (yanked)"));
+    }
+    clause("there is no version of ").or_else(|| clause("there are no versions of "))
+}
+
+/// What a failed build was of, `name==version`.
+fn unbuilt(output: &str) -> Option<String> {
+    [
+        "Failed to build `",
+        "Failed to download and build `",
+        "Failed to prepare distributions `",
+    ]
+    .iter()
+    .find_map(|start| {
+        let (_, rest) = output.split_once(start)?;
+        Some(rest.split_once('`')?.0.to_owned())
+    })
+}
+
+/// What a failed build ended with.
+fn build_cause(output: &str) -> Option<String> {
+    let said = |line: &&str| {
+        let lower = line.to_ascii_lowercase();
+        lower.contains("fatal error:")
+            || lower.starts_with("error: command")
+            || lower.contains("command not found")
+            || lower.starts_with("modulenotfounderror")
+    };
+    let lines: Vec<&str> = output.lines().map(str::trim).collect();
+    let line = lines.iter().find(|line| said(line)).or_else(|| {
+        lines
+            .iter()
+            .rev()
+            .find(|line| line.to_ascii_lowercase().contains("error:"))
+    })?;
+    Some(line.chars().take(160).collect())
+}
+
+/// The package that a hash mismatch is of.
+fn mismatched(output: &str) -> Option<String> {
+    let (_, rest) = output.split_once("ash mismatch for `")?;
+    Some(rest.split_once('`')?.0.to_owned())
+}
+
+/// The last lines that say something.
+fn last_lines(output: &str) -> Vec<String> {
+    let lines: Vec<&str> = output.lines().filter(|l| !l.trim().is_empty()).collect();
+    let start = lines.len().saturating_sub(20);
+    lines[start..].iter().map(|l| (*l).to_owned()).collect()
+}
+
+/// ` of a, b`, or nothing.
+fn named(names: &BTreeSet<String>) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let list: Vec<&str> = names.iter().map(String::as_str).collect();
+    format!(" of {}", list.join(", "))
+}
+
+/// The words of a text that may be names, normalised.
+fn words(output: &str) -> BTreeSet<String> {
+    output
+        .split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
+        .filter(|word| !word.is_empty())
+        .map(pin_name)
+        .collect()
 }
 
 /// Names the pins that the explanation speaks of.
 fn hint(output: &str, asked: &Asked<'_>) -> String {
-    let words: Vec<String> = output
-        .split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
-        .filter(|word| !word.is_empty())
-        .map(pin_name)
-        .collect();
-    let spoken_of = |name: &str| words.iter().any(|word| word == name);
-    let package: Vec<&str> = asked
-        .package
+    let words = words(output);
+    let package: Vec<String> = asked
+        .lines
         .iter()
-        .copied()
-        .filter(|name| spoken_of(name))
+        .filter(|line| words.contains(&line.name))
+        .map(|line| format!("{} ({})", line.name, line.place()))
         .collect();
     let image: Vec<&str> = asked
         .image
         .iter()
         .copied()
-        .filter(|pin| spoken_of(&pin_name(pin)))
+        .filter(|pin| words.contains(&pin_name(pin)))
         .collect();
     let mut text = match package.as_slice() {
         [] => "Change the pins in requirements.txt; the output tells which do not fit.".to_owned(),
-        names => format!(
-            "Change the pins of {} in requirements.txt.",
-            names.join(", ")
-        ),
+        [one] => format!("Change the pin of {one}."),
+        names => format!("Change the pins of {}.", names.join(", ")),
     };
     for (constraint, library) in &asked.keeps {
         if output.contains(constraint) {
@@ -178,13 +389,15 @@ fn hint(output: &str, asked: &Asked<'_>) -> String {
         }
     }
     if !image.is_empty() {
+        let (comes, it) = if image.len() == 1 {
+            ("comes", "it")
+        } else {
+            ("come", "them")
+        };
         text.push_str(&format!(
-            " {} come{} with the image; name {} in requirements.txt with another version to \
-             replace {}.",
+            " {} {comes} with the image; name {it} in requirements.txt with another version to \
+             replace {it}.",
             image.join(", "),
-            if image.len() == 1 { "s" } else { "" },
-            if image.len() == 1 { "it" } else { "them" },
-            if image.len() == 1 { "it" } else { "them" },
         ));
     }
     text

@@ -1,6 +1,7 @@
 //! From a lock to an environment.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -184,7 +185,11 @@ async fn make_venv(envs: &UvEnvs, image: &ResolvedImage, staged: &Staged) -> Res
     }
 }
 
-/// Installs the lock: from the cache alone if it holds everything, else from the index.
+/// Most rounds in which a package turns out to need building.
+const ROUNDS: usize = 10;
+
+/// Installs the lock: from the cache alone if it holds everything, else from the index. What has no
+/// wheel and is not built yet is built in a container.
 async fn install(
     envs: &UvEnvs,
     lock: &Lock,
@@ -193,31 +198,47 @@ async fn install(
     log: &LogSink,
 ) -> Result<()> {
     let scratch = staged.scratch();
-    fs_err::write(scratch.join("lock.txt"), &lock.text)
-        .map_err(|e| Error::internal("writing the lock", e))?;
-    let sync = envs
-        .uv()?
-        .args(["pip", "sync", "--require-hashes", "--no-build", "--quiet"])
-        .args(["--link-mode", "hardlink", "--python"])
-        .arg(staged.path().join("bin/python"))
-        .arg("lock.txt")
-        .args(source::find_links(envs, &lock.text))
-        .cwd(scratch)
-        .limit(envs.options.build_limit);
-    let cached = sync.clone().arg("--offline").run(&LogSink::none()).await?;
-    if cached.success() {
-        return Ok(());
-    }
-    log.line("downloading what is not in the cache");
-    let ended = sync.run(log).await?;
-    if ended.success() {
-        return Ok(());
-    }
     let asked = Asked {
         uri: &image.info.uri,
+        addresses: envs.options.sources.addresses(),
+        offline: envs.options.sources.offline,
         ..Asked::default()
     };
-    Err(failure::error(&ended, "installing the packages", &asked))
+    let mut tried = BTreeSet::new();
+    for _ in 0..ROUNDS {
+        let inputs = source::inputs(envs.layout(), &lock.text, image);
+        fs_err::write(scratch.join("lock.txt"), &inputs.text)
+            .map_err(|e| Error::internal("writing the lock", e))?;
+        let sync = envs
+            .uv()?
+            .args(["pip", "sync", "--require-hashes", "--no-build"])
+            .args(["--link-mode", "hardlink", "--python"])
+            .arg(staged.path().join("bin/python"))
+            .arg("lock.txt")
+            .args(inputs.args)
+            .cwd(scratch)
+            .limit(envs.options.build_limit);
+        let sync = envs.options.sources.apply(sync, &lock.origins);
+        let cached = sync.clone().arg("--offline").run(&LogSink::none()).await?;
+        if cached.success() {
+            return Ok(());
+        }
+        log.line("fetching what is not in the cache");
+        let ended = sync.run(log).await?;
+        if ended.success() {
+            return Ok(());
+        }
+        let names = failure::needs_build(&ended);
+        let new = names.difference(&tried).cloned().collect();
+        if !source::build_missing(envs, lock, image, &new, log).await? {
+            return Err(failure::error(&ended, "installing the packages", &asked));
+        }
+        tried.extend(names);
+    }
+    Err(Error::internal(
+        "installing the packages",
+        "wheels that were built are not found",
+    ))
 }
 
 /// Points the environment at the interpreter's place in a container and removes what is not

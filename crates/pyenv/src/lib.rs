@@ -6,12 +6,12 @@
 //!
 //! **What a lock follows.** A library that the package names replaces the image's pin of it; the
 //! image's other top-level pins hold; everything else stays at the version of the image's lock as
-//! long as that fits. The same requirements text on the same image gives the same lock for the
-//! life of the cache, so that deploying again changes nothing: an unpinned requirement moves only
-//! when the text or the image does.
+//! long as that fits. The same requirements on the same image from the same sources give the same
+//! lock for the life of the cache, so that deploying again changes nothing: an unpinned requirement
+//! moves only when the text, the image or the server's sources do.
 //!
 //! **Where things lie**, below the layout's root: `envs/` environments, `requirements/` resolved
-//! locks by the digest of what was asked, `wheels/` wheels built from source by their own digest,
+//! locks by the digest of what was asked, `wheels/` wheels built from source by their pin,
 //! `bytecode/` compiled modules by the digest of their distribution, `checked/` what was compared with
 //! its record, `uv/` the installer's own cache. Environments share files with `bytecode/` and `uv/` by
 //! hard links.
@@ -30,10 +30,12 @@ mod requirements;
 mod resolve;
 mod sbom;
 mod source;
+mod sources;
 mod store;
 mod verify;
 
 pub use source::LABEL as BUILD_LABEL;
+pub use sources::Sources;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
@@ -52,8 +54,8 @@ pub struct Options {
     pub layout: CacheLayout,
     /// The `uv` program; `None` looks for it (see [`luthier_host::find_uv`]) at each use.
     pub uv: Option<PathBuf>,
-    /// Package index to use instead of the one in the server's environment.
-    pub index: Option<String>,
+    /// Where packages come from.
+    pub sources: Sources,
     /// Builds packages that have no wheel, in a container; `None` refuses them.
     pub runtime: Option<Arc<dyn ContainerRuntime>>,
     /// Gives the build containers their compilers; `None` builds in the image's own file system.
@@ -70,7 +72,7 @@ impl Options {
         Self {
             layout,
             uv: None,
-            index: None,
+            sources: Sources::default(),
             runtime: None,
             images: None,
             lock_limit: Duration::from_secs(10 * 60),
@@ -95,7 +97,8 @@ impl UvEnvs {
         &self.options.layout
     }
 
-    /// A run of `uv` with the server's settings and this cache.
+    /// A run of `uv` with this cache, and with the server's settings but for those of where packages
+    /// come from: [`Sources::apply`] adds them after the subcommand.
     fn uv(&self) -> Result<Program> {
         let path = self.options.uv.clone().or_else(find_uv).ok_or_else(|| {
             Error::new(
@@ -104,12 +107,8 @@ impl UvEnvs {
             )
             .hint("Install it: `pip install uv`, or set LUTHIER_UV to its path.")
         })?;
-        let mut program =
-            luthier_host::uv(&path).env("UV_CACHE_DIR", self.layout().installer_cache());
-        if let Some(index) = &self.options.index {
-            program = program.env("UV_DEFAULT_INDEX", index);
-        }
-        Ok(program)
+        Ok(sources::without(luthier_host::uv(&path))
+            .env("UV_CACHE_DIR", self.layout().installer_cache()))
     }
 
     /// Held by whoever builds, asks for or removes the environment.

@@ -52,28 +52,48 @@ pub(crate) fn pins(lock: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Lets the pin of `name` also be met by the file with this SHA-256.
-pub(crate) fn with_hash(lock: &str, name: &str, digest: &Digest) -> String {
-    let mut text = String::new();
-    let mut inside = false;
-    for line in lock.lines() {
-        if !line.starts_with(' ') {
-            inside = pin_name(line) == name;
+/// A pin of a lock with the digests that its file may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pin {
+    /// What is pinned, normalised.
+    pub(crate) name: String,
+    /// The first line without its hashes: `name==1.2` or `name @ https://…`.
+    pub(crate) text: String,
+    /// Digests of the files that it may be, in the lock's order.
+    pub(crate) hashes: Vec<Digest>,
+}
+
+/// The pins of a lock.
+pub(crate) fn pinned(lock: &str) -> Vec<Pin> {
+    let mut pins: Vec<Pin> = vec![];
+    for line in canonical(lock).lines() {
+        if !line.starts_with([' ', '-']) {
+            let text = line.split(" --hash=").next().unwrap_or(line);
+            pins.push(Pin {
+                name: pin_name(line),
+                text: text.trim_end_matches('\\').trim_end().to_owned(),
+                hashes: vec![],
+            });
         }
-        text.push_str(line);
-        if inside && !line.ends_with('\\') {
-            text.push_str(&format!(" \\\n    --hash=sha256:{digest}"));
+        if let Some(pin) = pins.last_mut() {
+            let hash = |word: &str| word.strip_prefix("--hash=sha256:")?.parse().ok();
+            pin.hashes.extend(line.split_whitespace().filter_map(hash));
+        }
+    }
+    pins
+}
+
+/// The text of a lock of these pins.
+pub(crate) fn text(pins: &[Pin]) -> String {
+    let mut text = String::new();
+    for pin in pins {
+        text.push_str(&pin.text);
+        for hash in &pin.hashes {
+            text.push_str(&format!(" \\\n    --hash=sha256:{hash}"));
         }
         text.push('\n');
     }
     text
-}
-
-/// The digests in a lock.
-pub(crate) fn hashes(lock: &str) -> Vec<Digest> {
-    lock.split_whitespace()
-        .filter_map(|word| word.strip_prefix("--hash=sha256:")?.parse().ok())
-        .collect()
 }
 
 /// What changed from one lock to another, for people: `numpy 1.26.4 → 1.23.5`, `+ scipy 1.13.1`.
@@ -140,18 +160,20 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_added_to_its_pin_only() {
+    fn pins_with_their_hashes_are_the_lock() {
         let digest = Digest::of("wheel");
-        let text = with_hash(&canonical(LOCK), "flask", &digest);
-        assert_eq!(pins(&text), pins(LOCK));
-        assert_eq!(hashes(&text), std::slice::from_ref(&digest));
-        let after: Vec<&str> = text.lines().skip(2).take(2).collect();
+        let lock = format!(
+            "flask==2.2.5 \\\n    --hash=sha256:{digest} \\\n    --hash=sha256:{digest}\n\
+             numpy==1.26.4\nmodel @ https://h/m.whl \\\n    --hash=sha256:{digest}\n"
+        );
+        let pins = pinned(&lock);
+        assert_eq!(text(&pins), lock);
+        let hashes: Vec<usize> = pins.iter().map(|pin| pin.hashes.len()).collect();
+        assert_eq!(hashes, [2, 0, 1]);
+        assert_eq!(pins[2].text, "model @ https://h/m.whl");
         assert_eq!(
-            after,
-            [
-                "    --hash=sha256:bb \\".to_owned(),
-                format!("    --hash=sha256:{digest}")
-            ]
+            pinned(&format!("a==1 --hash=sha256:{digest}\n"))[0].text,
+            "a==1"
         );
     }
 

@@ -1,148 +1,282 @@
-//! A package's `requirements.txt`: what it names, and what is refused.
+//! What a package's requirement files ask for, and what is refused. This is the one place of that
+//! policy.
 //!
-//! The file is a stranger's. The installer would follow `-r` and paths into the server's own files,
-//! and put the server's environment variables where the file says `${NAME}`; so only requirements
-//! from the index and wheels by `https` address are let through.
+//! The files are a stranger's. The installer would follow paths into the server's own files, run a
+//! version-control program, and put the server's environment variables where a file says `${NAME}`;
+//! so only requirements from an index, wheels by `https` address and a few options are let through.
 
-use std::collections::BTreeSet;
+mod line;
+mod option;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use luthier_ports::normalised;
-use luthier_types::{Code, Error, Result, logical_lines};
+use luthier_types::{
+    Code, Digest, Error, Evidence, RequirementFiles, Result, include, logical_lines,
+};
 
-/// A checked requirements file.
+/// Why something is refused and what to do.
+type Refusal = (String, &'static str);
+
+/// Checked requirement files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Requirements {
-    /// The requirements, one per line, without comments.
-    pub(crate) lines: Vec<String>,
-    /// What they name, normalised.
-    pub(crate) names: BTreeSet<String>,
+    /// What is asked for.
+    pub(crate) asked: Vec<Line>,
+    /// What only bounds it (`-c`).
+    pub(crate) bounds: Vec<Line>,
+    /// What the options say.
+    pub(crate) options: Options,
 }
 
+/// A requirement and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// The requirement alone, without comment and options.
+    pub(crate) text: String,
+    /// The name of what it asks for, normalised.
+    pub(crate) name: String,
+    /// Digests that its file may have; any when empty.
+    pub(crate) hashes: BTreeSet<Digest>,
+    /// The file it stands in, by its path within the package.
+    pub(crate) file: String,
+    /// The line in that file, from 1.
+    pub(crate) number: usize,
+}
+
+/// What the options of requirement files say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Where files come from beside the server's indexes, as `--extra-index-url URL` or
+    /// `--find-links URL`, each once.
+    pub(crate) origins: Vec<String>,
+    /// Whether versions before a release count.
+    pub(crate) pre: bool,
+    /// Whether each requirement must name the digests of its file.
+    pub(crate) hashed: bool,
+    /// What must be a wheel.
+    pub(crate) only_wheels: Names,
+    /// What must be built from its source.
+    pub(crate) from_source: BTreeSet<String>,
+}
+
+/// Some names or all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    all: bool,
+    some: BTreeSet<String>,
+}
+
+// === impl Requirements ===
+
 impl Requirements {
-    /// Checks a file's text.
+    /// Checks the files, beginning with [`RequirementFiles::MAIN`].
     ///
     /// # Errors
-    /// `RequirementsError` naming the line that is refused and why.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
+    /// `RequirementsError` naming the file and line that is refused and why.
+    pub(crate) fn parse(files: &RequirementFiles) -> Result<Self> {
         let mut parsed = Self::default();
-        for (number, line) in logical_lines(text) {
-            let refused = |why: String, hint: &str| {
-                Error::new(
-                    Code::RequirementsError,
-                    format!("line {number} of requirements.txt is refused: {why}"),
-                )
-                .hint(hint)
-            };
-            if line.starts_with('-') {
-                let option = line.split([' ', '=']).next().unwrap_or_default();
-                return Err(refused(
-                    format!("it is an option, `{option}`"),
-                    "Leave only requirements in the file, one per line. Where packages come from \
-                     is a setting of the server (UV_DEFAULT_INDEX, UV_INDEX).",
-                ));
-            }
-            if line.contains("${") {
-                return Err(refused(
-                    "it refers to an environment variable".to_owned(),
-                    "Write the value itself.",
-                ));
-            }
-            if line.contains('\\') || line.chars().any(|c| c.is_control() && c != '\t') {
-                return Err(refused(
-                    "it holds a backslash or a control character".to_owned(),
-                    "Write plain requirements, one per line.",
-                ));
-            }
-            let name = name(&line).ok_or_else(|| {
-                refused(
-                    format!("`{}` is no requirement", line.escape_debug()),
-                    "Write `name==version`, or `name @ https://…` for a wheel by its address.",
-                )
-            })?;
-            let rest = line[name.len()..].trim_start();
-            check_address(rest).map_err(|(why, hint)| refused(why, hint))?;
-            parsed.names.insert(normalised(name));
-            parsed.lines.push(line);
+        let mut seen = BTreeSet::new();
+        if files.main().is_some() {
+            parsed.read(files, RequirementFiles::MAIN, false, &mut seen)?;
+        }
+        if parsed.options.hashed
+            && let Some(line) = parsed.asked.iter().find(|l| l.hashes.is_empty())
+        {
+            return Err(refused(
+                &line.file,
+                line.number,
+                &line.text,
+                (
+                    "it has no hash, though `--require-hashes` is asked for".to_owned(),
+                    "Add `--hash=sha256:…` to it, or remove `--require-hashes`: what is resolved \
+                     is locked with hashes in any case.",
+                ),
+            ));
         }
         Ok(parsed)
     }
-}
 
-/// The name a requirement starts with (PEP 508), if what follows can follow a name.
-fn name(line: &str) -> Option<&str> {
-    let end = line
-        .find(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
-        .unwrap_or(line.len());
-    let name = &line[..end];
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    if !edge(name.chars().next()) || !edge(name.chars().next_back()) {
-        return None;
+    fn read(
+        &mut self,
+        files: &RequirementFiles,
+        file: &str,
+        constraint: bool,
+        seen: &mut BTreeSet<(String, bool)>,
+    ) -> Result<()> {
+        // One that is included twice says the same twice.
+        if !seen.insert((file.to_owned(), constraint)) {
+            return Ok(());
+        }
+        let text = files.0.get(file).map_or("", String::as_str);
+        for (number, line) in logical_lines(text) {
+            let refuse = |refusal| refused(file, number, &line, refusal);
+            safe(&line).map_err(refuse)?;
+            if let Some(included) = include(&line) {
+                let next = RequirementFiles::resolve(file, included.path)
+                    .filter(|next| files.0.contains_key(next))
+                    .ok_or_else(|| {
+                        refuse((
+                            format!("there is no file `{}` in the package", included.path),
+                            "Put the file into the package and include it by its path relative \
+                             to this one.",
+                        ))
+                    })?;
+                self.read(files, &next, constraint || included.constraint, seen)?;
+            } else if line.starts_with('-') {
+                option::read(&line, &mut self.options).map_err(refuse)?;
+            } else {
+                let (name, text, hashes) = line::read(&line).map_err(refuse)?;
+                let line = Line {
+                    text,
+                    name,
+                    hashes,
+                    file: file.to_owned(),
+                    number,
+                };
+                if constraint {
+                    self.bounds.push(line);
+                } else {
+                    self.asked.push(line);
+                }
+            }
+        }
+        Ok(())
     }
-    // The installer takes such a name for a file beside it.
-    let archive = [".whl", ".zip", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".tar"]
-        .iter()
-        .any(|suffix| name.to_ascii_lowercase().ends_with(suffix));
-    if archive {
-        return None;
-    }
-    match line[end..].trim_start().chars().next() {
-        None => Some(name),
-        Some(c) if "[=<>!~;@(".contains(c) => Some(name),
-        Some(_) => None,
-    }
-}
 
-/// Checks the part of a requirement after its name: an address, if there is one, is a wheel's by
-/// `https`, without credentials; no options but hashes.
-fn check_address(rest: &str) -> std::result::Result<(), (String, &'static str)> {
-    if let Some(option) = rest
-        .split_whitespace()
-        .find(|word| word.starts_with('-') && !word.starts_with("--hash"))
-    {
-        return Err((
-            format!("it has an option, `{}`", option.escape_debug()),
-            "Leave only the requirement itself.",
-        ));
+    /// Every line that names something.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.asked.iter().chain(&self.bounds)
     }
-    let misplaced = || {
-        (
-            "it is no requirement".to_owned(),
-            "Write `name==version`, or `name @ https://…` for a wheel by its address.",
-        )
-    };
-    let after_extras = match rest.strip_prefix('[') {
-        Some(inner) => inner.split_once(']').ok_or_else(misplaced)?.1,
-        None => rest,
-    };
-    let Some(address) = after_extras.trim_start().strip_prefix('@') else {
-        return if after_extras.contains('@') {
-            Err(misplaced())
-        } else {
-            Ok(())
+
+    /// What is named, normalised.
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        self.lines().map(|line| line.name.clone()).collect()
+    }
+
+    /// The digests that files may have, of the names for which some are given.
+    pub(crate) fn hashes(&self) -> BTreeMap<&str, BTreeSet<&Digest>> {
+        let mut hashes: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for line in self.lines().filter(|line| !line.hashes.is_empty()) {
+            hashes
+                .entry(line.name.as_str())
+                .or_default()
+                .extend(&line.hashes);
+        }
+        hashes
+    }
+
+    /// Everything that decides what these resolve to, as text.
+    pub(crate) fn question(&self) -> String {
+        let lines = |lines: &[Line]| -> Vec<(String, Vec<String>)> {
+            let hashes = |l: &Line| l.hashes.iter().map(|h| h.as_str().to_owned()).collect();
+            lines.iter().map(|l| (l.text.clone(), hashes(l))).collect()
         };
-    };
-    let Some(place) = address.trim_start().strip_prefix("https://") else {
+        format!(
+            "{:?}",
+            (lines(&self.asked), lines(&self.bounds), &self.options)
+        )
+    }
+}
+
+// === impl Line ===
+
+impl Line {
+    /// Where it stands, for people: `line 3 of requirements.txt`.
+    pub(crate) fn place(&self) -> String {
+        format!("line {} of {}", self.number, self.file)
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    /// Whether `name`, normalised, is one of them.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.all || self.some.contains(name)
+    }
+
+    /// Whether they are all names.
+    pub(crate) fn is_all(&self) -> bool {
+        self.all
+    }
+}
+
+fn refused(file: &str, number: usize, line: &str, (why, hint): Refusal) -> Error {
+    // What stands there may be a password.
+    let shown: String = luthier_host::mask_credentials(line)
+        .chars()
+        .take(200)
+        .collect();
+    Error::new(
+        Code::RequirementsError,
+        format!("line {number} of {file} is refused: {why}"),
+    )
+    .hint(hint)
+    .evidence(Evidence::output(&shown.escape_debug().to_string()))
+}
+
+/// Refuses what no line may hold.
+fn safe(line: &str) -> std::result::Result<(), Refusal> {
+    if line.contains("${") {
         return Err((
-            "its address does not start with `https://`".to_owned(),
-            "Name a version from the package index, or a wheel by its https address.",
-        ));
-    };
-    let authority = place.split(['/', '?', '#', ' ']).next().unwrap_or_default();
-    if authority.contains('@') {
-        return Err((
-            "its address holds credentials".to_owned(),
-            "Credentials belong in the server's settings (UV_INDEX_<NAME>_PASSWORD), not in a \
-             package.",
+            "it refers to an environment variable".to_owned(),
+            "Write the value itself. Credentials belong in the server's settings \
+             (LUTHIER_INDEX_CREDENTIALS), not in a package.",
         ));
     }
-    let path = place.split(['?', '#', ' ', ';']).next().unwrap_or_default();
-    if !path.ends_with(".whl") {
+    if line.contains('\\') || line.chars().any(|c| c.is_control() && c != '\t') {
         return Err((
-            "its address is not that of a wheel".to_owned(),
-            "Name a version from the package index, or a wheel (`….whl`) by its https address.",
+            "it holds a backslash or a control character".to_owned(),
+            "Write plain requirements, one per line.",
         ));
     }
     Ok(())
+}
+
+/// Checks an address, of which credentials are never a part: `https`, or `http` to this machine if
+/// `loopback`. Returns its part after the scheme.
+fn address(text: &str, loopback: bool) -> std::result::Result<&str, Refusal> {
+    let place = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(place), _) => place,
+        (None, Some(place)) if loopback && is_loopback(place) => place,
+        _ => {
+            return Err((
+                "its address does not start with `https://`".to_owned(),
+                "Use an https address.",
+            ));
+        }
+    };
+    if authority(place).contains('@') {
+        return Err((
+            "its address holds credentials".to_owned(),
+            "Credentials belong in the server's settings (LUTHIER_INDEX_CREDENTIALS), not in a \
+             package.",
+        ));
+    }
+    if authority(place).is_empty() || text.contains(char::is_whitespace) {
+        return Err((
+            "its address names no host".to_owned(),
+            "Correct the address.",
+        ));
+    }
+    Ok(place)
+}
+
+fn authority(place: &str) -> &str {
+    place.split(['/', '?', '#', ' ']).next().unwrap_or_default()
+}
+
+fn is_loopback(place: &str) -> bool {
+    let authority = authority(place);
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The normalised name of a pin such as `scikit_learn==1.0.2`.

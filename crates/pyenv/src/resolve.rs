@@ -1,145 +1,317 @@
 //! From requirements to a lock.
 
+use std::{collections::BTreeSet, path::Path};
+
 use luthier_host::{FileLock, Staged, sweep};
 use luthier_ports::{Lock, LockRequest, LogSink, ResolvedImage};
-use luthier_types::{Digest, EnvId, Error, Result};
+use luthier_types::{Code, Digest, EnvId, Error, Result};
 
 use crate::{
     UvEnvs,
     failure::{self, Asked, Kind},
     lockfile, platform,
     requirements::{Requirements, pin_name},
-    source::Builder,
+    source,
 };
 
 /// Goes up when the same question would be answered differently.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 pub(crate) async fn lock(envs: &UvEnvs, request: &LockRequest, log: &LogSink) -> Result<Lock> {
     let image = &request.image;
-    let text = request.requirements.main().unwrap_or_default();
-    let requirements = Requirements::parse(text)?;
-    if requirements.lines.is_empty() {
+    let requirements = Requirements::parse(&request.requirements)?;
+    if requirements.asked.is_empty() && requirements.bounds.is_empty() {
         log.line("no requirements; the environment is the image's own");
-        return Ok(finish(image, &lockfile::canonical(&image.lock)));
+        return Ok(finish(image, &lockfile::canonical(&image.lock), &[]));
     }
-    let asked = Digest::of_fields([
-        RECIPE,
-        image.digest.as_str(),
-        &requirements.lines.join("\n"),
-    ]);
+    let origins = &requirements.options.origins;
     let root = envs.layout().root();
-    let record = root.join("requirements").join(format!("{asked}.lock"));
-    if let Ok(text) = fs_err::read_to_string(&record) {
+    let record = |wheels_only: bool| {
+        let asked = Digest::of_fields([
+            RECIPE,
+            image.digest.as_str(),
+            &requirements.question(),
+            &envs.options.sources.question(),
+            if wheels_only { "wheels" } else { "" },
+        ]);
+        root.join("requirements").join(format!("{asked}.lock"))
+    };
+    let mine = record(request.wheels_only);
+    let known = || {
+        let text = fs_err::read_to_string(&mine).ok()?;
         log.line("the requirements are resolved already");
-        return Ok(finish(image, &text));
+        Some(finish(image, &text, origins))
+    };
+    if let Some(lock) = known() {
+        return Ok(lock);
     }
     // The same question asked twice at once is answered once.
-    let _lock = FileLock::acquire(&root.join(format!("locks/requirements-{asked}.lock"))).await?;
-    if let Ok(text) = fs_err::read_to_string(&record) {
-        log.line("the requirements are resolved already");
-        return Ok(finish(image, &text));
+    let guard = format!(
+        "locks/requirements-{}.lock",
+        Digest::of(mine.as_os_str().as_encoded_bytes())
+    );
+    let _lock = FileLock::acquire(&root.join(guard)).await?;
+    if let Some(lock) = known() {
+        return Ok(lock);
     }
-    let text = resolve(envs, image, &requirements, log).await?;
-    for change in lockfile::changes(&image.lock, &text) {
+    let resolved = Question::new(envs, request, &requirements)
+        .resolve(log)
+        .await?;
+    for change in lockfile::changes(&image.lock, &resolved.text) {
         log.line(format!("  {change}"));
     }
-    write(envs, &record, &text)?;
-    Ok(finish(image, &text))
+    write(envs, &mine, &resolved.text)?;
+    if !resolved.built {
+        // With wheels alone or not, the answer is this one.
+        write(envs, &record(!request.wheels_only), &resolved.text)?;
+    }
+    Ok(finish(image, &resolved.text, origins))
 }
 
-fn finish(image: &ResolvedImage, text: &str) -> Lock {
+fn finish(image: &ResolvedImage, text: &str, origins: &[String]) -> Lock {
     Lock {
         id: EnvId::new(&image.digest, text, &platform()),
         text: text.to_owned(),
         image: image.digest.clone(),
+        origins: origins.to_vec(),
     }
 }
 
-/// Asks `uv` for one resolution of the package's requirements and the image's remaining pins.
-async fn resolve(
-    envs: &UvEnvs,
-    image: &ResolvedImage,
-    requirements: &Requirements,
-    log: &LogSink,
-) -> Result<String> {
-    let staging = envs.layout().staging();
-    sweep(&staging)?;
-    let staged = Staged::new(&staging, "lock")?;
-    let scratch = staged.scratch();
-    let kept: Vec<&str> = image
-        .info
-        .libraries
-        .iter()
-        .map(String::as_str)
-        .filter(|pin| !requirements.names.contains(&pin_name(pin)))
-        .collect();
-    let keeps: Vec<_> = lockfile::keeps(&image.lock)
-        .into_iter()
-        .filter(|keep| lockfile::holds(keep, &requirements.names))
-        .collect();
-    let lines = |lines: &[&str]| lines.iter().flat_map(|l| [*l, "\n"]).collect::<String>();
-    let package: Vec<&str> = requirements.lines.iter().map(String::as_str).collect();
-    let constraints: Vec<&str> = keeps.iter().map(|k| k.constraint.as_str()).collect();
-    let files = [
-        ("requirements.txt", lines(&package)),
-        ("image.txt", lines(&kept)),
-        ("constraints.txt", lines(&constraints)),
-        // The versions already in the output file are preferred.
-        ("lock.txt", lockfile::canonical(&image.lock)),
-    ];
-    for (name, text) in files {
-        fs_err::write(scratch.join(name), text)
-            .map_err(|e| Error::internal("writing the requirements", e))?;
-    }
-    log.line(format!(
-        "resolving {} requirement{} over {}",
-        package.len(),
-        if package.len() == 1 { "" } else { "s" },
-        image.info.uri
-    ));
-    let ended = envs
-        .uv()?
-        .args(COMPILE)
-        .arg("--no-build")
-        .arg("--python")
-        .arg(envs.interpreter(image))
-        .cwd(scratch)
-        .limit(envs.options.lock_limit)
-        .run(log)
-        .await?;
-    let asked = Asked {
-        package: requirements.names.iter().map(String::as_str).collect(),
-        image: kept,
-        keeps: keeps
+/// One resolution of a package's requirements over an image's libraries.
+struct Question<'a> {
+    envs: &'a UvEnvs,
+    request: &'a LockRequest,
+    image: &'a ResolvedImage,
+    requirements: &'a Requirements,
+    /// The image's pins that the package does not replace.
+    kept: Vec<&'a str>,
+    /// Names of the image's libraries that the package names itself: in some version they stay.
+    replaced: Vec<String>,
+    keeps: Vec<lockfile::Keep>,
+}
+
+/// An answer.
+struct Resolved {
+    text: String,
+    /// Whether something in it was built from its source.
+    built: bool,
+}
+
+impl<'a> Question<'a> {
+    fn new(envs: &'a UvEnvs, request: &'a LockRequest, requirements: &'a Requirements) -> Self {
+        let image = &request.image;
+        let names = requirements.names();
+        let (replaced, kept): (Vec<&str>, Vec<&str>) = image
+            .info
+            .libraries
             .iter()
-            .map(|k| (k.constraint.as_str(), k.library.as_str()))
-            .collect(),
-        uri: &image.info.uri,
-    };
-    if ended.success() {
-        let text = fs_err::read_to_string(scratch.join("lock.txt"))
-            .map_err(|e| Error::internal("reading the lock", e))?;
-        return Ok(lockfile::canonical(&text));
-    }
-    let doing = "resolving the requirements";
-    let names = failure::needs_build(&ended);
-    match &envs.options.runtime {
-        Some(runtime) if failure::classify(&ended) == Kind::NeedsBuild && !names.is_empty() => {
-            let builder = Builder {
-                envs,
-                image,
-                runtime,
-            };
-            builder.lock(scratch, names, &asked, log).await
+            .map(String::as_str)
+            .partition(|pin| names.contains(&pin_name(pin)));
+        let keeps = lockfile::keeps(&image.lock)
+            .into_iter()
+            .filter(|keep| lockfile::holds(keep, &names))
+            .collect();
+        Self {
+            envs,
+            request,
+            image,
+            requirements,
+            kept,
+            replaced: replaced.into_iter().map(pin_name).collect(),
+            keeps,
         }
-        _ => Err(failure::error(&ended, doing, &asked)),
+    }
+
+    /// Asks `uv`: first for wheels alone, then, if it must be, with what has none built.
+    async fn resolve(&self, log: &LogSink) -> Result<Resolved> {
+        let staging = self.envs.layout().staging();
+        sweep(&staging)?;
+        let staged = Staged::new(&staging, "lock")?;
+        let scratch = staged.scratch();
+        self.write(scratch)?;
+        let count = self.requirements.asked.len();
+        log.line(format!(
+            "resolving {count} requirement{} over {}",
+            if count == 1 { "" } else { "s" },
+            self.image.info.uri
+        ));
+        let asked = self.asked();
+        let options = &self.requirements.options;
+        if options.from_source.is_empty() || self.request.wheels_only {
+            let compile = self
+                .envs
+                .uv()?
+                .args(self.arguments())
+                .arg("--no-build")
+                .arg("--python")
+                .arg(self.envs.interpreter(self.image));
+            let ended = self
+                .envs
+                .options
+                .sources
+                .apply(compile, &options.origins)
+                .cwd(scratch)
+                .limit(self.envs.options.lock_limit)
+                .run(&shown(log))
+                .await?;
+            if ended.success() {
+                let text = fs_err::read_to_string(scratch.join("lock.txt"))
+                    .map_err(|e| Error::internal("reading the lock", e))?;
+                let text = self.hashed(&lockfile::canonical(&text))?;
+                return Ok(Resolved { text, built: false });
+            }
+            let names = failure::needs_build(&ended);
+            let builds = failure::classify(&ended) == Kind::NeedsBuild && !names.is_empty();
+            if !builds || self.request.wheels_only {
+                return Err(failure::error(&ended, "resolving the requirements", &asked));
+            }
+            return self.build(scratch, names, &ended, &asked, log).await;
+        }
+        let nothing = luthier_host::Outcome {
+            exit_code: None,
+            signal: None,
+            timed_out: false,
+            output: String::new(),
+        };
+        self.build(scratch, BTreeSet::new(), &nothing, &asked, log)
+            .await
+    }
+
+    /// Resolves with `names`, and what the package wants built, built from source.
+    async fn build(
+        &self,
+        scratch: &Path,
+        mut names: BTreeSet<String>,
+        ended: &luthier_host::Outcome,
+        asked: &Asked<'_>,
+        log: &LogSink,
+    ) -> Result<Resolved> {
+        let options = &self.requirements.options;
+        names.extend(options.from_source.iter().cloned());
+        let Some(builder) = source::builder(self.envs, self.image, &options.origins) else {
+            return Err(failure::error(ended, "resolving the requirements", asked));
+        };
+        let may =
+            |names: &BTreeSet<String>| {
+                match names.iter().find(|n| options.only_wheels.has(n)) {
+            None => Ok(()),
+            Some(name) => Err(Error::new(
+                Code::RequirementsError,
+                format!(
+                    "{} has no ready-made wheel for the image {}, and the requirements allow \
+                     nothing else (`--only-binary {}`)",
+                    asked.place(name),
+                    self.image.info.uri,
+                    if options.only_wheels.is_all() { ":all:" } else { name }
+                ),
+            )
+            .hint(format!(
+                "Pin a version of {name} that has a wheel, or remove `--only-binary`: then it is \
+                 built from its source in a container."
+            ))
+            .evidence(ended.evidence())),
+        }
+            };
+        let text = builder
+            .lock(scratch, &self.arguments(), names, may, asked, log)
+            .await?;
+        let text = self.hashed(&text)?;
+        Ok(Resolved { text, built: true })
+    }
+
+    /// Writes the files that [`COMPILE`] names.
+    fn write(&self, scratch: &Path) -> Result<()> {
+        let lines = |lines: Vec<&str>| lines.iter().flat_map(|l| [*l, "\n"]).collect::<String>();
+        let texts = |lines: &'a [crate::requirements::Line]| lines.iter().map(|l| l.text.as_str());
+        let replaced = self.replaced.iter().map(String::as_str);
+        let keeps = self.keeps.iter().map(|k| k.constraint.as_str());
+        let files = [
+            (
+                "requirements.txt",
+                lines(texts(&self.requirements.asked).collect()),
+            ),
+            (
+                "image.txt",
+                lines(self.kept.iter().copied().chain(replaced).collect()),
+            ),
+            (
+                "constraints.txt",
+                lines(keeps.chain(texts(&self.requirements.bounds)).collect()),
+            ),
+            // The versions already in the output file are preferred.
+            ("lock.txt", lockfile::canonical(&self.image.lock)),
+        ];
+        for (name, text) in files {
+            fs_err::write(scratch.join(name), text)
+                .map_err(|e| Error::internal("writing the requirements", e))?;
+        }
+        Ok(())
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut args = COMPILE.map(str::to_owned).to_vec();
+        if self.requirements.options.pre {
+            args.extend(["--prerelease", "allow"].map(str::to_owned));
+        }
+        args
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            lines: self.requirements.lines().collect(),
+            image: self.kept.clone(),
+            keeps: self
+                .keeps
+                .iter()
+                .map(|k| (k.constraint.as_str(), k.library.as_str()))
+                .collect(),
+            uri: &self.image.info.uri,
+            addresses: self.envs.options.sources.addresses(),
+            offline: self.envs.options.sources.offline,
+        }
+    }
+
+    /// Leaves of each pin only the files whose digests the requirements allow.
+    fn hashed(&self, text: &str) -> Result<String> {
+        let allowed = self.requirements.hashes();
+        if allowed.is_empty() {
+            return Ok(text.to_owned());
+        }
+        let mut pins = lockfile::pinned(text);
+        for pin in &mut pins {
+            let Some(hashes) = allowed.get(pin.name.as_str()) else {
+                continue;
+            };
+            let found = pin.hashes.clone();
+            pin.hashes.retain(|hash| hashes.contains(hash));
+            if pin.hashes.is_empty() {
+                let line = self.requirements.lines().find(|l| l.name == pin.name);
+                let list: String = found.iter().map(|h| format!("  sha256:{h}\n")).collect();
+                return Err(Error::new(
+                    Code::RequirementsError,
+                    format!(
+                        "no file of {} has a hash that {} allows",
+                        pin.text,
+                        line.map_or("the requirements".to_owned(), |l| l.place())
+                    ),
+                )
+                .hint(
+                    "The index may hold other files than where the hashes were made. Correct the \
+                     hashes, or remove them: what is resolved is locked with hashes in any case.",
+                )
+                .evidence(luthier_types::Evidence::output(&format!(
+                    "{} has files with these hashes:\n{list}",
+                    pin.text
+                ))));
+            }
+        }
+        Ok(lockfile::text(&pins))
     }
 }
 
-/// The arguments of `uv` that resolve the files written by [`resolve`]; what may be built and for
-/// which interpreter is the caller's.
-pub(crate) const COMPILE: [&str; 12] = [
+/// The arguments of `uv` that resolve the files written by [`Question::write`]; what may be built,
+/// from where, and for which interpreter is the caller's.
+const COMPILE: [&str; 11] = [
     "pip",
     "compile",
     "requirements.txt",
@@ -151,11 +323,20 @@ pub(crate) const COMPILE: [&str; 12] = [
     "--generate-hashes",
     "--no-header",
     "--no-annotate",
-    "--quiet",
 ];
 
+/// The log without the lines of the lock, which `uv` says as well as writes.
+pub(crate) fn shown(log: &LogSink) -> LogSink {
+    let log = log.clone();
+    LogSink::new(move |line| {
+        if let Some(line) = source::shown(line) {
+            log.line(line);
+        }
+    })
+}
+
 /// Writes a record whole or not at all.
-fn write(envs: &UvEnvs, record: &std::path::Path, text: &str) -> Result<()> {
+fn write(envs: &UvEnvs, record: &Path, text: &str) -> Result<()> {
     let staged = Staged::new(&envs.layout().staging(), "record")?;
     let new = staged.scratch().join("record");
     let parent = record.parent().unwrap_or(envs.layout().root());

@@ -13,7 +13,7 @@ use std::{
 
 use luthier_images::LocalImages;
 use luthier_ports::{EnvBuilder, Images, Lock, LockRequest, LogSink, ResolvedImage};
-use luthier_pyenv::{Options, UvEnvs};
+use luthier_pyenv::{Options, Sources, UvEnvs};
 use luthier_types::{Code, RequirementFiles, layout::CacheLayout};
 
 const PYTHON_39: &str = "md-base/python/python-39:2.0.2";
@@ -227,7 +227,10 @@ async fn an_index_out_of_reach_is_told_as_such_and_leaves_nothing() {
     fs_err::create_dir_all(interpreter.parent().unwrap()).unwrap();
     fs_err::os::unix::fs::symlink(layout().interpreter(&image.interpreter), interpreter).unwrap();
     let envs = UvEnvs::new(Options {
-        index: Some("http://user:s3cret@127.0.0.1:9/simple".to_owned()),
+        sources: Sources {
+            index: Some("http://user:s3cret@127.0.0.1:9/simple".to_owned()),
+            ..Sources::default()
+        },
         ..Options::new(away.clone())
     });
     let error = envs
@@ -236,6 +239,10 @@ async fn an_index_out_of_reach_is_told_as_such_and_leaves_nothing() {
         .unwrap_err();
     assert_eq!(error.code(), Code::IndexUnreachable, "{error:?}");
     assert!(!error.public_text().contains("s3cret"));
+    assert!(
+        error.message().contains("http://127.0.0.1:9/simple"),
+        "{error}"
+    );
 
     let (_, lock) = locked(PYTHON_311, MODEL_B).await;
     let error = envs

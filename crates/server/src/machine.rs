@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 pub use luthier_images::{Change, LocalImages};
 pub use luthier_ports::LogSink;
+pub use luthier_pyenv::Sources;
 
 /// Where things lie on this machine.
 #[derive(Clone, Debug)]
@@ -60,12 +61,22 @@ pub struct Layers {
 }
 
 impl Machine {
-    /// Opens the machine, making the directories that are missing.
+    /// Opens the machine, making the directories that are missing. Packages come from where this
+    /// process's environment says ([`Sources::from_env`]).
     ///
     /// # Errors
     /// `Internal` when a directory cannot be made; `ContainerFailed` when this machine has no
-    /// container runtime.
+    /// container runtime; `BadRequest` when a setting names what is not there.
     pub fn open(options: &MachineOptions) -> Result<Self> {
+        Self::open_with(options, Sources::from_env())
+    }
+
+    /// As [`open`](Self::open), with packages from `sources`.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_with(options: &MachineOptions, sources: Sources) -> Result<Self> {
+        sources.check()?;
         let is_new = !options.data.exists();
         let data = absolute(&options.data)?;
         if is_new {
@@ -93,6 +104,7 @@ impl Machine {
         let mut env_options = EnvOptions::new(layout.clone());
         env_options.runtime = Some(runtime.clone());
         env_options.images = Some(images.clone());
+        env_options.sources = sources;
         let envs = Arc::new(UvEnvs::new(env_options));
         Ok(Self {
             data,

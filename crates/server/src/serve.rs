@@ -24,7 +24,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::machine::{Machine, MachineOptions};
+use crate::machine::{Machine, MachineOptions, Sources};
 
 /// Settings of a server.
 #[derive(Clone, Debug)]
@@ -43,6 +43,8 @@ pub struct Config {
     pub max_package_mib: u64,
     /// Whether a replica's CPU reservation is a hard cap as well.
     pub cpu_cap: bool,
+    /// Where packages come from.
+    pub sources: Sources,
     /// For tests: the job step (`kind.step`) after whose effect the worker stops for good.
     pub pause_after: Option<String>,
 }
@@ -57,6 +59,7 @@ impl Default for Config {
             load_timeout_seconds: 120,
             max_package_mib: 4096,
             cpu_cap: false,
+            sources: Sources::default(),
             pause_after: None,
         }
     }
@@ -68,11 +71,14 @@ impl Default for Config {
 /// `BadRequest` when the address or the directory cannot be used, `Conflict` when another server
 /// uses the directory, `Internal` when the database cannot be opened.
 pub async fn run(config: Config) -> Result<()> {
-    let machine = Machine::open(&MachineOptions {
-        data: config.data.clone(),
-        cache: config.cache.clone(),
-        containers: None,
-    })?;
+    let machine = Machine::open_with(
+        &MachineOptions {
+            data: config.data.clone(),
+            cache: config.cache.clone(),
+            containers: None,
+        },
+        config.sources.clone(),
+    )?;
     let _alone = machine.lock_data()?;
     let listener = bind(&config.listen).await?;
     let token = admin_token(&config, &machine.data)?;

@@ -142,6 +142,7 @@ impl EnvBuilder for FakeEnvs {
             id: EnvId::new(&request.image.digest, &text, "fake"),
             text,
             image: request.image.digest.clone(),
+            origins: vec![],
         })
     }
 

@@ -56,7 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "testkit",
         &["types", "ports", "store", "jobs", "gateway", "data", "app"],
     ),
-    ("luthier", &["types", "server", "runtime-oci"]),
+    ("luthier", &["types", "server", "runtime-oci", "inspect"]),
 ];
 
 const SOFT_LINES: usize = 400;

@@ -25,5 +25,5 @@ pub use ids::{
 pub use job::{EnvType, JobStatus};
 pub use model::{Column, DataType, InputType, ModelSchema, ModelSpec, Task};
 pub use names::check_name;
-pub use requirements::{RequirementFiles, logical_lines};
+pub use requirements::{Include, RequirementFiles, include, logical_lines};
 pub use units::{Mebibytes, Millicpu, Resources};

@@ -1,83 +1,132 @@
-//! Tests of the rules for requirements.
+//! Includes are followed within the package and nowhere else.
 
 use proptest::prelude::*;
 
 use super::*;
 
-#[test]
-fn what_installers_commonly_write_passes() {
-    let text = "# comment -r other.txt\nscikit-learn==1.0.2  # pinned -i x\n\nnumpy>=1.23,<2; python_version < '3.12'\r\nscikit_learn==1.0.2 \\\n    --hash=sha256:abc \\\n    --hash=sha256:def\nrequests[socks] @ https://example.org/requests-2.0-py3-none-any.whl\ngit+https://example.org/a/b.git@main#egg=b\n--pre\n--no-binary :all:\nruamel.yaml\n";
-    assert_eq!(check_requirements(text.as_bytes()).unwrap(), text);
-    assert_eq!(check_requirements(b"\xef\xbb\xbfnumpy").unwrap(), "numpy");
+fn package(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = dir.path().join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, content).unwrap();
+    }
+    dir
 }
 
 #[test]
-fn lines_that_reach_out_are_refused() {
-    for line in [
-        "-i https://example.org/simple",
-        "-ihttps://example.org/simple",
-        "--index-url=https://example.org/simple",
-        "--extra-index-url https://example.org/simple",
-        "--find-links ./wheels",
-        "-f wheels",
-        "--no-index",
-        "--trusted-host example.org",
-        "-e .",
-        "-e.",
-        "--editable git+https://example.org/a.git",
-        "-r other.txt",
-        "-rother.txt",
-        "--requirement=/etc/passwd",
-        "-c constraints.txt",
-        "file:///etc/passwd",
-        "FILE:x",
-        "pkg @ file:///srv/pkg.whl",
-        "pkg@file:x.whl",
-        "pkg @ /srv/pkg.whl",
-        "./local",
-        "../local",
-        "/srv/pkg.whl",
-        "wheels/pkg-1.0-py3-none-any.whl",
-        "pkg.tar.gz",
-        "git+file:///srv/repo",
-        "http://example.org/pkg.whl",
-        "pkg @ http://example.org/pkg.whl",
-        "git+http://example.org/a.git",
-        "pkg @ https://${TOKEN}@example.org/pkg.whl",
-        "num\\\npy @ file:///x",
+fn a_package_without_requirements_asks_for_nothing() {
+    assert_eq!(
+        read_requirements(package(&[]).path()).unwrap(),
+        RequirementFiles::default()
+    );
+}
+
+#[test]
+fn included_files_are_read_with_theirs() {
+    let dir = package(&[
+        (
+            "requirements.txt",
+            b"\xef\xbb\xbf-r deps/base.txt\n-c pins.txt\nflask # -r not.txt\n",
+        ),
+        ("deps/base.txt", b"numpy\n-r ../more.txt\n"),
+        ("more.txt", b"-c pins.txt\npandas\n"),
+        ("pins.txt", b"numpy<2\n"),
+        ("unused.txt", b"-r missing.txt\n"),
+    ]);
+    let files = read_requirements(dir.path()).unwrap();
+    let names: Vec<_> = files.0.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        ["deps/base.txt", "more.txt", "pins.txt", "requirements.txt"]
+    );
+    assert!(files.main().unwrap().starts_with("-r deps"));
+}
+
+#[test]
+fn what_is_outside_missing_or_circular_is_refused_with_its_line() {
+    for (line, word) in [
+        ("-r /etc/passwd", "outside"),
+        ("-r ../secret.txt", "outside"),
+        ("--requirement=https://example.org/r.txt", "outside"),
+        ("-r", "outside"),
+        ("-r missing.txt", "not in the package"),
+        ("-r deps", "not in the package"),
+        ("-c link.txt", "leads out"),
+        ("-r requirements.txt", "includes this file"),
+        ("-r deps/back.txt", "includes this file"),
+        ("numpy==1 \\\n", ""),
     ] {
-        let error = check_requirements(format!("numpy\n\n  {line}\n").as_bytes()).unwrap_err();
+        let text = format!("numpy\n\n  {line}\n");
+        let dir = package(&[
+            ("package/requirements.txt", text.as_bytes()),
+            ("package/deps/back.txt", b"\n\n-r ../requirements.txt\n"),
+            ("secret.txt", b"s3cret\n"),
+        ]);
+        let package = dir.path().join("package");
+        fs_err::os::unix::fs::symlink("../secret.txt", package.join("link.txt")).unwrap();
+        let read = read_requirements(&package);
+        if word.is_empty() {
+            assert_eq!(read.unwrap().0.len(), 1);
+            continue;
+        }
+        let error = read.unwrap_err();
         assert_eq!(error.code(), Code::RequirementsError, "{line}");
-        assert!(error.message().starts_with("line 3 "), "{error}");
+        assert!(error.message().starts_with("line 3 of "), "{error}");
+        assert!(error.message().contains(word), "{line}: {error}");
         assert!(error.next_step().is_some());
+        assert!(!error.public_text().contains("s3cret"));
     }
 }
 
 #[test]
-fn a_continued_comment_hides_nothing() {
-    assert!(check_requirements(b"# comment \\\n-r other.txt\n").is_err());
-    assert!(check_requirements(b"numpy \\\n  # end\n-r other.txt\n").is_err());
+fn a_link_within_the_package_is_followed_and_one_out_of_it_is_not() {
+    let dir = package(&[("p/real.txt", b"numpy\n"), ("secret", b"s3cret\n")]);
+    let top = dir.path().join("p");
+    fs_err::os::unix::fs::symlink("real.txt", top.join("requirements.txt")).unwrap();
+    assert_eq!(read_requirements(&top).unwrap().main(), Some("numpy\n"));
+    fs_err::remove_file(top.join("requirements.txt")).unwrap();
+    fs_err::os::unix::fs::symlink("../secret", top.join("requirements.txt")).unwrap();
+    let error = read_requirements(&top).unwrap_err();
+    assert_eq!(error.code(), Code::RequirementsError);
 }
 
 #[test]
-fn what_is_not_text_is_refused() {
+fn what_is_not_text_or_too_much_is_refused() {
     for content in [
         &b"\xff\xfen\0u\0"[..],
         b"num\xffpy",
         b"n\0",
         "x".repeat(300_000).as_bytes(),
     ] {
-        assert_eq!(
-            check_requirements(content).unwrap_err().code(),
-            Code::RequirementsError
-        );
+        let dir = package(&[("requirements.txt", content)]);
+        let error = read_requirements(dir.path()).unwrap_err();
+        assert_eq!(error.code(), Code::RequirementsError);
+    }
+    for (deep, line) in [(true, "-r next.txt"), (false, "-r a/next.txt")] {
+        let dir = package(&[]);
+        let many: String = (0..60).map(|n| format!("-r f{n}.txt\n")).collect();
+        for n in 0..60 {
+            let text = if deep {
+                format!("-r f{}.txt\n", n + 1)
+            } else {
+                String::new()
+            };
+            fs_err::write(dir.path().join(format!("f{n}.txt")), text).unwrap();
+        }
+        let main = if deep { "-r f0.txt\n".to_owned() } else { many };
+        fs_err::write(dir.path().join("requirements.txt"), main).unwrap();
+        let error = read_requirements(dir.path()).unwrap_err();
+        assert!(error.message().contains("more than 50"), "{line}: {error}");
     }
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_taken_or_refused(content in prop::collection::vec(any::<u8>(), 0..200), text in ".*") {
-        let _ = check_requirements(&content);
-        let _ = check_requirements(text.as_bytes());
+        for content in [content, text.into_bytes()] {
+            let dir = package(&[("requirements.txt", &content)]);
+            let _ = read_requirements(dir.path());
+        }
     }
 }

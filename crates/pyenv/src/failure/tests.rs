@@ -33,6 +33,31 @@ const KEPT: &str = "error: No solution found when resolving dependencies
   cause: Because you require numpy==2.0.2 and numpy<2, we can conclude that your requirements are unsatisfiable.
 ";
 
+const UNAUTHORISED: &str = "error: No solution found when resolving dependencies
+  cause: Because private was not found in the package registry and you require private==1.0, we can conclude that your requirements are unsatisfiable.
+
+hint: An index URL (http://127.0.0.1:8080/simple/) could not be queried due to a lack of valid authentication credentials (401 Unauthorized)
+";
+const COMPILER: &str = "   Building ujson==1.35
+running build_ext
+gcc -c ./python/ujson.c
+./python/ujson.c:38:10: fatal error: nothere.h: No such file or directory
+compilation terminated.
+error: command '/usr/bin/gcc' failed with exit code 1
+error: Failed to build `ujson==1.35`
+  cause: The build backend returned an error
+";
+
+fn line(text: &str, number: usize) -> Line {
+    Line {
+        text: text.to_owned(),
+        name: pin_name(text),
+        hashes: BTreeSet::new(),
+        file: "requirements.txt".to_owned(),
+        number,
+    }
+}
+
 fn outcome(output: &str) -> Outcome {
     Outcome {
         exit_code: Some(1),
@@ -51,6 +76,8 @@ fn an_index_out_of_reach_is_told_from_requirements_that_cannot_be_met() {
         (NO_PROJECT, Kind::Unsatisfiable),
         (IMAGE, Kind::Unsatisfiable),
         (SDIST, Kind::NeedsBuild),
+        (UNAUTHORISED, Kind::Unauthorised),
+        (COMPILER, Kind::BuildFailed),
     ] {
         assert_eq!(classify(&outcome(text)), kind, "{text}");
     }
@@ -63,17 +90,24 @@ fn an_index_out_of_reach_is_told_from_requirements_that_cannot_be_met() {
 
 #[test]
 fn the_hint_names_the_pins_and_who_made_them() {
+    let lines = [line("typing-extensions==4.12.0", 2), line("pandas", 3)];
     let asked = Asked {
-        package: vec!["typing-extensions", "pandas"],
+        lines: lines.iter().collect(),
         image: vec!["fiddler-client==3.0.3", "flask==2.2.5"],
         keeps: vec![("numpy<2", "pyarrow==14.0.1")],
         uri: "an-image:1",
+        ..Asked::default()
     };
     let error = error(&outcome(IMAGE), "resolving", &asked);
+    assert_eq!(
+        error.message(),
+        "line 2 of requirements.txt (`typing-extensions==4.12.0`) cannot be met on the image \
+         an-image:1, found while resolving"
+    );
     assert_eq!(error.code(), Code::RequirementsError);
     assert_eq!(
         error.next_step().unwrap(),
-        "Change the pins of typing-extensions in requirements.txt. fiddler-client==3.0.3 comes \
+        "Change the pin of typing-extensions (line 2 of requirements.txt). fiddler-client==3.0.3 comes \
          with the image; name it in requirements.txt with another version to replace it."
     );
     assert_eq!(error.observed().output.as_deref(), Some(IMAGE));
@@ -88,15 +122,16 @@ fn the_packages_to_build_are_read() {
 
 #[test]
 fn the_hint_names_the_library_a_constraint_is_kept_for() {
+    let lines = [line("numpy==2.0.2", 1)];
     let asked = Asked {
-        package: vec!["numpy"],
+        lines: lines.iter().collect(),
         keeps: vec![("numpy<2", "pyarrow==14.0.1")],
         ..Asked::default()
     };
     let error = error(&outcome(KEPT), "resolving", &asked);
     assert_eq!(
         error.next_step().unwrap(),
-        "Change the pins of numpy in requirements.txt. numpy<2 is kept because the image's \
+        "Change the pin of numpy (line 1 of requirements.txt). numpy<2 is kept because the image's \
          pyarrow==14.0.1 needs it; name pyarrow in requirements.txt with another version to lift \
          it."
     );
@@ -107,4 +142,64 @@ fn an_index_out_of_reach_may_be_tried_again() {
     let error = error(&outcome(REFUSED), "resolving", &Asked::default());
     assert_eq!(error.code(), Code::IndexUnreachable);
     assert!(error.code().retryable());
+}
+
+#[test]
+fn each_kind_names_what_it_is_about() {
+    let lines = [
+        line("scikit-learn==99", 1),
+        line("scikit-learn-nope", 2),
+        line("docopt==0.6.2", 3),
+        line("ujson==1.35", 4),
+        line("private==1.0", 5),
+    ];
+    let asked = Asked {
+        lines: lines.iter().collect(),
+        uri: "an-image:1",
+        addresses: vec![
+            "http://127.0.0.1:8080/simple/".to_owned(),
+            "https://pypi.org/simple".to_owned(),
+        ],
+        ..Asked::default()
+    };
+    for (output, words) in [
+        (
+            NO_VERSION,
+            &["line 1 ", "there is no version of scikit-learn==99"][..],
+        ),
+        (
+            NO_PROJECT,
+            &["line 2 ", "no index has a package called scikit-learn-nope"],
+        ),
+        (SDIST, &["line 3 ", "docopt==0.6.2", "no ready-made wheel"]),
+        (
+            COMPILER,
+            &["ujson==1.35 (line 4 of", "fatal error: nothere.h"],
+        ),
+        (
+            UNAUTHORISED,
+            &["http://127.0.0.1:8080/simple/ did not let the server in"],
+        ),
+    ] {
+        let error = error(&outcome(output), "resolving", &asked);
+        for word in words {
+            assert!(error.message().contains(word), "{word}: {error}");
+        }
+    }
+    let failed = error(&outcome(COMPILER), "building", &asked);
+    assert!(
+        failed
+            .observed()
+            .log
+            .iter()
+            .any(|l| l.contains("gcc' failed"))
+    );
+    let unauthorised = error(&outcome(UNAUTHORISED), "resolving", &asked);
+    assert!(
+        unauthorised
+            .next_step()
+            .unwrap()
+            .contains("LUTHIER_INDEX_CREDENTIALS")
+    );
+    assert_eq!(unauthorised.code(), Code::IndexUnreachable);
 }

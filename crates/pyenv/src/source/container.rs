@@ -1,0 +1,284 @@
+//! The container in which packages are built.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use luthier_host::{Outcome, Staged, find_uv, mask_credentials, uv_settings};
+use luthier_ports::{
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, LogSink, Mount, Network,
+};
+use luthier_types::{Code, Digest, Error, Mebibytes, Millicpu, Result, layout::container};
+
+use super::Builder;
+use crate::{
+    failure::{self, Asked},
+    sources::shown_settings,
+};
+
+/// Where the container sees `uv` and the files it starts from.
+const INPUT: &str = "/opt/luthier/build";
+/// Where it may write.
+const WORK: &str = "/opt/luthier/work";
+/// Where it sees the server's wheelhouse.
+const WHEELHOUSE: &str = "/opt/luthier/wheelhouse";
+/// The label of build containers: the process id of the server that waits for it.
+pub const LABEL: &str = "luthier.build";
+const POLL: Duration = Duration::from_millis(100);
+/// Most lines of output that are looked at.
+const LINES: usize = 100_000;
+/// Resolves, if there is something to resolve, then installs the packages named in `$NAMES`, so that
+/// their wheels are in the cache. What a build says comes out as it is said.
+const SCRIPT: &str = r#"
+set -eu
+cd "$WORK"
+mkdir -p tmp
+cp "$INPUT"/*.txt .
+set -f
+export RUST_LOG=uv_build_frontend=debug
+if [ "$RESOLVE" = yes ]; then
+  "$INPUT/uv" "$@" $SOURCES --only-binary :all: $FROM_SOURCE --python "$PYTHON"
+fi
+awk -v names=" $NAMES " '/^[A-Za-z0-9]/ { split($1, pin, "=="); keep = index(names, " " pin[1] " ") } keep' lock.txt > source.txt
+"$INPUT/uv" pip install --no-deps --require-hashes $SOURCES --only-binary :all: $FROM_SOURCE --target target --python "$PYTHON" -r source.txt
+"#;
+
+/// How a build container ended.
+pub(super) struct Ran {
+    pub(super) outcome: Outcome,
+    out_of_memory: bool,
+}
+
+impl Ran {
+    /// The error it ended with.
+    pub(super) fn error(&self, asked: &Asked<'_>) -> Error {
+        let error = failure::error(&self.outcome, "building packages from source", asked);
+        let mut evidence = error.observed().clone();
+        evidence.out_of_memory = self.out_of_memory.then_some(true);
+        error.evidence(evidence)
+    }
+}
+
+/// A line of `uv`'s as it is shown; `None` for the lines of a lock.
+pub(crate) fn shown(line: &str) -> Option<&str> {
+    let lock = line.contains("--hash=sha256:") || line.ends_with(" \\");
+    let line = line.strip_prefix("DEBUG ").unwrap_or(line);
+    (!lock && !line.trim().is_empty()).then_some(line)
+}
+
+impl Builder<'_> {
+    /// Runs the build container to its end.
+    pub(super) async fn run(
+        &self,
+        staged: &Staged,
+        inputs: &Path,
+        resolve: &[String],
+        names: &BTreeSet<String>,
+        log: &LogSink,
+    ) -> Result<Ran> {
+        self.remove_abandoned().await?;
+        let rootfs = match &self.envs.options.images {
+            Some(images) => images.toolchain(self.image, log).await?,
+            None => self.image.rootfs.clone(),
+        };
+        let spec = self.spec(staged, inputs, resolve, names, &rootfs)?;
+        let mut running = Running {
+            runtime: Arc::clone(self.runtime),
+            id: Some(spec.id.clone()),
+        };
+        self.runtime.start(&spec).await?;
+        let deadline = Instant::now() + self.envs.options.build_limit;
+        let mut timed_out = false;
+        let mut seen = 0;
+        let mut output = String::new();
+        let exit = loop {
+            let status = self.runtime.status(&spec.id).await?;
+            let lines = self.runtime.logs(&spec.id, LINES).await?;
+            for line in lines.iter().skip(seen) {
+                let line = mask_credentials(line);
+                let Some(line) = shown(&line) else {
+                    continue;
+                };
+                log.line(line);
+                output.push_str(line);
+                output.push('\n');
+            }
+            seen = seen.max(lines.len());
+            match status.map(|s| s.state) {
+                Some(ContainerState::Exited(exit)) => break exit,
+                Some(_) => {}
+                None => {
+                    return Err(Error::new(
+                        Code::ContainerFailed,
+                        "the build container disappeared",
+                    )
+                    .hint("Deploy again."));
+                }
+            }
+            if Instant::now() > deadline {
+                timed_out = true;
+                self.runtime.stop(&spec.id, Duration::ZERO).await?;
+            }
+            tokio::time::sleep(POLL).await;
+        };
+        running.id = None;
+        self.runtime.remove(&spec.id).await?;
+        if let Some(cause) = exit.error {
+            return Err(Error::new(
+                Code::ContainerFailed,
+                format!("the build container failed: {cause}"),
+            )
+            .hint("Run `luthier doctor` on the server; then deploy again."));
+        }
+        Ok(Ran {
+            outcome: Outcome {
+                exit_code: exit.code,
+                signal: exit.signal,
+                timed_out,
+                output,
+            },
+            out_of_memory: exit.out_of_memory,
+        })
+    }
+
+    /// Removes build containers whose server is gone.
+    async fn remove_abandoned(&self) -> Result<()> {
+        for status in self.runtime.list().await? {
+            let Some(pid) = status.labels.get(LABEL) else {
+                continue;
+            };
+            if !Path::new("/proc").join(pid).exists() {
+                self.runtime.remove(&status.id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn spec(
+        &self,
+        staged: &Staged,
+        inputs: &Path,
+        resolve: &[String],
+        names: &BTreeSet<String>,
+        rootfs: &Digest,
+    ) -> Result<ContainerSpec> {
+        let (input, work) = (
+            staged.scratch().join("input"),
+            staged.scratch().join("work"),
+        );
+        let certificates = self
+            .fill(inputs, &input, &work)
+            .map_err(|e| Error::internal("preparing a build container", e))?;
+        let sources = &self.envs.options.sources;
+        let house = sources.wheelhouse.as_ref();
+        let mut env = shown_settings();
+        if certificates {
+            env.insert(
+                "SSL_CERT_FILE".to_owned(),
+                format!("{INPUT}/certificates.pem"),
+            );
+        }
+        let list: Vec<&str> = names.iter().map(String::as_str).collect();
+        let from_source: Vec<String> = list.iter().map(|n| format!("--no-binary {n}")).collect();
+        let arguments = sources.args(self.origins, house.map(|_| Path::new(WHEELHOUSE)));
+        let resolves = if resolve.is_empty() { "no" } else { "yes" };
+        for (name, value) in [
+            ("INPUT", INPUT.to_owned()),
+            ("WORK", WORK.to_owned()),
+            ("PYTHON", format!("{}/bin/python3", container::PYTHON)),
+            ("NAMES", list.join(" ")),
+            ("FROM_SOURCE", from_source.join(" ")),
+            ("SOURCES", arguments.join(" ")),
+            ("RESOLVE", resolves.to_owned()),
+            ("HOME", format!("{WORK}/tmp")),
+            ("TMPDIR", format!("{WORK}/tmp")),
+            ("UV_CACHE_DIR", format!("{WORK}/cache")),
+            // The same source gives the same wheel.
+            ("SOURCE_DATE_EPOCH", "315532800".to_owned()),
+        ] {
+            env.insert(name.to_owned(), value);
+        }
+        let mut args: Vec<String> = ["/bin/sh", "-c", SCRIPT, "sh"].map(str::to_owned).to_vec();
+        args.extend_from_slice(resolve);
+        let layout = self.envs.layout();
+        let mount = |source: PathBuf, target: &str, read_only| Mount {
+            source,
+            target: target.into(),
+            read_only,
+        };
+        let mut mounts = vec![
+            mount(
+                layout.interpreter(&self.image.interpreter),
+                container::PYTHON,
+                true,
+            ),
+            mount(input, INPUT, true),
+            mount(work, WORK, false),
+        ];
+        mounts.extend(house.map(|house| mount(house.clone(), WHEELHOUSE, true)));
+        let unique = Digest::of(staged.scratch().as_os_str().as_encoded_bytes());
+        Ok(ContainerSpec {
+            id: ContainerId(format!("build-{}", unique.short())),
+            rootfs: layout.rootfs(rootfs),
+            mounts,
+            args,
+            env,
+            cwd: "/".into(),
+            memory: Mebibytes(2048),
+            cpu: Millicpu(1000),
+            cpu_cap: false,
+            pids: 512,
+            scratch: Mebibytes(256),
+            network: Network::Host,
+            labels: BTreeMap::from([(LABEL.to_owned(), std::process::id().to_string())]),
+        })
+    }
+
+    /// Fills the directories of the container; returns whether there are certificates.
+    fn fill(&self, inputs: &Path, input: &Path, work: &Path) -> io::Result<bool> {
+        fs_err::create_dir(input)?;
+        fs_err::create_dir(work)?;
+        for entry in fs_err::read_dir(inputs)? {
+            let path = entry?.path();
+            if let (Some("txt"), Some(name)) =
+                (path.extension().and_then(|e| e.to_str()), path.file_name())
+            {
+                fs_err::copy(&path, input.join(name))?;
+            }
+        }
+        let uv = self.envs.options.uv.clone().or_else(find_uv);
+        let uv = uv.ok_or_else(|| io::Error::other("uv is not installed"))?;
+        fs_err::copy(uv, input.join("uv"))?;
+        match uv_settings().get("SSL_CERT_FILE") {
+            Some(path) => {
+                fs_err::copy(path, input.join("certificates.pem"))?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}
+
+/// A container that is removed when its waiter goes away.
+struct Running {
+    runtime: Arc<dyn ContainerRuntime>,
+    id: Option<ContainerId>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let (Some(id), Ok(handle)) = (self.id.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let runtime = Arc::clone(&self.runtime);
+        handle.spawn(async move {
+            if let Err(e) = runtime.remove(&id).await {
+                tracing::warn!(error = ?e, %id, "could not remove a build container");
+            }
+        });
+    }
+}
