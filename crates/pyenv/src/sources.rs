@@ -65,11 +65,11 @@ impl Sources {
         }
     }
 
-    /// Checks that what the settings name is there and in form.
+    /// Checks that what the settings name is there and in form, and makes its paths absolute.
     ///
     /// # Errors
     /// `BadRequest` naming the setting.
-    pub fn check(&self) -> Result<()> {
+    pub fn checked(mut self) -> Result<Self> {
         for url in self.index.iter().chain(&self.extra) {
             if !url.starts_with("https://") && !url.starts_with("http://") {
                 return Err(Error::new(
@@ -84,27 +84,29 @@ impl Sources {
                 ));
             }
         }
-        for (setting, path, found) in [
+        for (setting, path, fits) in [
             (
                 "LUTHIER_INDEX_CREDENTIALS",
-                &self.credentials,
-                self.credentials.as_deref().is_none_or(Path::is_file),
+                &mut self.credentials,
+                Path::is_file as fn(&Path) -> bool,
             ),
-            (
-                "LUTHIER_WHEELHOUSE",
-                &self.wheelhouse,
-                self.wheelhouse.as_deref().is_none_or(Path::is_dir),
-            ),
+            ("LUTHIER_WHEELHOUSE", &mut self.wheelhouse, Path::is_dir),
         ] {
-            if let (Some(path), false) = (path, found) {
-                return Err(Error::new(
-                    Code::BadRequest,
-                    format!("{}, which {setting} names, is not there", path.display()),
-                )
-                .hint(format!("Make it, or set {setting} to another path.")));
+            let Some(path) = path else {
+                continue;
+            };
+            match fs_err::canonicalize(&*path) {
+                Ok(real) if fits(&real) => *path = real,
+                _ => {
+                    return Err(Error::new(
+                        Code::BadRequest,
+                        format!("{}, which {setting} names, is not there", path.display()),
+                    )
+                    .hint(format!("Make it, or set {setting} to another path.")));
+                }
             }
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Gives a run of `uv`, after its subcommand, these settings and the package's `origins`.
@@ -386,7 +388,7 @@ mod tests {
             wheelhouse: Some("/does/not/exist".into()),
             ..Sources::default()
         };
-        let error = sources.check().unwrap_err();
+        let error = sources.checked().unwrap_err();
         assert!(error.message().contains("LUTHIER_WHEELHOUSE"), "{error}");
         let sources = Sources {
             index: Some("u:s3cret@h".to_owned()),

@@ -76,7 +76,7 @@ impl Machine {
     /// # Errors
     /// Those of [`open`](Self::open).
     pub fn open_with(options: &MachineOptions, sources: Sources) -> Result<Self> {
-        sources.check()?;
+        let sources = sources.checked()?;
         let is_new = !options.data.exists();
         let data = absolute(&options.data)?;
         if is_new {
