@@ -7,7 +7,7 @@
 //! with one name is used by none.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -17,7 +17,7 @@ use luthier_host::{FileLock, Staged, sweep};
 use luthier_ports::{Collected, LogSink, normalised};
 use luthier_types::{Digest, EnvId, Error, Result};
 
-use crate::{UvEnvs, bytecode, disk, installed, lockfile, store, verify};
+use crate::{UvEnvs, bytecode, disk, installed, lockfile, source, store, verify};
 
 /// An environment that was asked for this shortly before the collection began stays: whoever asked
 /// may not have been counted among its users yet.
@@ -98,8 +98,10 @@ fn mebibytes(bytes: u64) -> String {
 struct Used {
     /// Their locks, which the records of resolutions repeat.
     locks: BTreeSet<String>,
-    /// Names and versions of their distributions.
-    pins: BTreeMap<String, BTreeSet<String>>,
+    /// Names of their distributions.
+    names: BTreeSet<String>,
+    /// Names of the directories of wheels that were built for them.
+    wheels: BTreeSet<String>,
     /// Digests of their distributions' records.
     records: BTreeSet<Digest>,
 }
@@ -111,10 +113,9 @@ impl Used {
             let mut used = Self::default();
             for (_, place) in found {
                 let lock = fs_err::read_to_string(place.join(store::LOCK))?;
-                for (name, rest) in lockfile::pins(&lock) {
-                    let version = rest.trim_start_matches('=').trim().to_owned();
-                    used.pins.entry(name).or_default().insert(version);
-                }
+                used.names
+                    .extend(lockfile::pins(&lock).into_iter().map(|(name, _)| name));
+                used.wheels.extend(source::used(&lock));
                 used.locks.insert(lock);
                 let distributions = installed::distributions(&place)?;
                 used.records
@@ -125,20 +126,11 @@ impl Used {
         .await
     }
 
-    /// Whether the wheel that lies in `directory` is of a distribution in use.
-    fn has_wheel(&self, directory: &Path) -> io::Result<bool> {
-        for entry in fs_err::read_dir(directory)? {
-            let file = entry?.file_name();
-            let file = file.to_string_lossy();
-            let mut parts = file.split('-');
-            if let (Some(name), Some(version)) = (parts.next(), parts.next())
-                && let Some(versions) = self.pins.get(&normalised(name))
-                && versions.contains(&version.replace('_', "+"))
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+    /// Whether an environment uses what lies in `directory` of the built wheels.
+    fn has_wheel(&self, directory: &Path) -> bool {
+        directory
+            .file_name()
+            .is_some_and(|name| self.wheels.contains(&*name.to_string_lossy()))
     }
 }
 
@@ -169,7 +161,7 @@ async fn unused(envs: &UvEnvs, used: Used) -> Result<Vec<PathBuf>> {
             }
         }
         for wheel in entries(&root.join("wheels"))? {
-            if is_old(&wheel)? && wheel.is_dir() && !used.has_wheel(&wheel)? {
+            if is_old(&wheel)? && wheel.is_dir() && !used.has_wheel(&wheel) {
                 paths.push(wheel);
             }
         }
@@ -198,7 +190,7 @@ fn installers(cache: &Path, used: &Used) -> io::Result<Vec<PathBuf>> {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
                 if metadata.is_file()
                     && path.extension().is_some_and(|e| e == "rkyv")
-                    && !used.pins.contains_key(&normalised(&stem))
+                    && !used.names.contains(&normalised(&stem))
                 {
                     paths.push(path.to_owned());
                 }

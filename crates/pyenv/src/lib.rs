@@ -93,6 +93,11 @@ impl UvEnvs {
         Self { options }
     }
 
+    /// What they were made with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
     fn layout(&self) -> &CacheLayout {
         &self.options.layout
     }

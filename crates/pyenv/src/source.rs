@@ -1,11 +1,12 @@
 //! Packages that the index has as source only: built into wheels inside a container.
 //!
-//! The container has the image's file system with compilers, its interpreter, a cache of its own and
-//! nothing else: what a build leaves in a shared cache would be installed for others. Credentials of
-//! the server's indexes stay outside. The host installs what comes out without running anything of
-//! it.
+//! The container has the image's file system with compilers, its interpreter, a cache of its own, a
+//! way to the hosts of the indexes and nothing else: what a build leaves in a shared cache would be
+//! installed for others. Credentials of the server's indexes stay outside, so an index that asks for
+//! them serves wheels only. The host installs what comes out without running anything of it.
 
 mod container;
+mod gate;
 mod wheels;
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
@@ -16,9 +17,7 @@ use luthier_types::{Code, Error, Result};
 
 pub use container::LABEL;
 pub(crate) use container::shown;
-pub(crate) use wheels::inputs;
-#[allow(unused_imports, reason = "for whoever collects what no lock uses")]
-pub(crate) use wheels::used;
+pub(crate) use wheels::{inputs, used};
 
 use crate::{
     UvEnvs,

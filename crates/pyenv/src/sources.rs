@@ -396,7 +396,7 @@ mod tests {
         };
         assert!(
             !sources
-                .check()
+                .checked()
                 .unwrap_err()
                 .public_text()
                 .contains("h/simple")

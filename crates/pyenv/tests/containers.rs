@@ -7,6 +7,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "this program is its own test harness")]
 
+mod index;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -15,12 +17,13 @@ use std::{
     time::Duration,
 };
 
+use index::Index;
 use luthier_images::LocalImages;
 use luthier_ports::{
     ContainerId, ContainerRuntime, ContainerSpec, ContainerState, EnvBuilder, Images, LockRequest,
     LogSink, Mount, Network, ResolvedImage,
 };
-use luthier_pyenv::{BUILD_LABEL, Options, UvEnvs};
+use luthier_pyenv::{BUILD_LABEL, Options, Sources, UvEnvs};
 use luthier_runtime_oci::OciRuntime;
 use luthier_types::{
     Code, Mebibytes, Millicpu, RequirementFiles,
@@ -54,6 +57,8 @@ fn main() -> ExitCode {
         println!("test a_package_without_a_wheel_is_built_in_a_container ... ok");
         a_build_that_fails_is_explained(&world).await;
         println!("test a_build_that_fails_is_explained ... ok");
+        a_build_reaches_the_index_alone_and_is_heard_as_it_speaks(&world).await;
+        println!("test a_build_reaches_the_index_alone_and_is_heard_as_it_speaks ... ok");
         an_abandoned_build_container_is_removed(&world).await;
         println!("test an_abandoned_build_container_is_removed ... ok");
         killed_in_the_middle_an_environment_is_absent(&world).await;
@@ -323,6 +328,112 @@ async fn a_build_that_fails_is_explained(world: &World) {
     assert_eq!(world.runtime.list().await.unwrap(), []);
     let left = fs_err::read_dir(world.layout.staging()).unwrap().count();
     assert_eq!(left, 0, "staged directories are left");
+}
+
+/// What a stranger's build does: it tries to get out, then waits for a word of the index.
+const CURIOUS: &str = r#"
+import os, socket, sys, time, urllib.error, urllib.request
+INDEX, OTHER = "http://INDEX", "http://OTHER"
+print("luthier-test: step one", flush=True)
+for address in [("OTHER_HOST", OTHER_PORT), ("INDEX_HOST", INDEX_PORT), ("1.1.1.1", 443)]:
+    try:
+        socket.create_connection(address, timeout=5)
+    except OSError:
+        continue
+    sys.exit(f"luthier-test: {address} is reachable")
+try:
+    urllib.request.urlopen(OTHER + "/go", timeout=5)
+    sys.exit("luthier-test: the other address is reachable")
+except urllib.error.HTTPError as error:
+    assert error.code == 403, error
+secrets = [name for name, value in os.environ.items() if "s3cret" in value]
+assert not secrets, secrets
+for _ in range(600):
+    try:
+        urllib.request.urlopen(INDEX + "/go", timeout=5)
+        break
+    except urllib.error.HTTPError as error:
+        assert error.code == 404, error
+    time.sleep(0.1)
+else:
+    sys.exit("luthier-test: nobody heard")
+print("luthier-test: step two", flush=True)
+"#;
+
+async fn a_build_reaches_the_index_alone_and_is_heard_as_it_speaks(world: &World) {
+    let mut image = world.image("md-base/python/python-311:1.0.0").await;
+    let python = world
+        .layout
+        .interpreter(&image.interpreter)
+        .join("bin/python3");
+    image.info.libraries.clear();
+    image.lock.clear();
+    let files = tempfile::tempdir().unwrap();
+    let other = Index::start(files.path(), None);
+    other.go();
+    let place = |index: &Index| {
+        let url = index.url("");
+        url.trim_start_matches("http://")
+            .trim_end_matches("/simple/")
+            .to_owned()
+    };
+    // The build is to name the index, which starts with the build among its files.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let script = CURIOUS
+        .replace("INDEX_HOST", "127.0.0.1")
+        .replace("INDEX_PORT", &address.port().to_string())
+        .replace("OTHER_HOST", "127.0.0.1")
+        .replace("OTHER_PORT", place(&other).rsplit(':').next().unwrap())
+        .replace("http://INDEX", &format!("http://{address}"))
+        .replace("http://OTHER", &format!("http://{}", place(&other)));
+    index::source(&python, files.path(), "curious", "1.0", &script);
+    let index = Arc::new(Index::on(listener, files.path(), None));
+    let envs = UvEnvs::new(Options {
+        sources: Sources {
+            index: Some(index.url("bob:s3cret@")),
+            ..Sources::default()
+        },
+        ..world.envs.options().clone()
+    });
+    let lines = Arc::new(Mutex::new(vec![]));
+    let (sink, heard) = (Arc::clone(&lines), Arc::clone(&index));
+    let log = LogSink::new(move |line| {
+        sink.lock().unwrap().push(line.to_owned());
+        // The build goes on only when its first line has arrived here.
+        if line.contains("luthier-test: step one") {
+            heard.go();
+        }
+    });
+    let request = |wheels_only| LockRequest {
+        image: image.clone(),
+        requirements: RequirementFiles::of("curious==1.0\n"),
+        wheels_only,
+    };
+    let refused = envs.lock(&request(true), &log).await.unwrap_err();
+    assert!(
+        refused.message().contains("no ready-made wheel"),
+        "{refused}"
+    );
+    let lock = envs
+        .lock(&request(false), &log)
+        .await
+        .unwrap_or_else(|e| panic!("{e:?} {lines:?}"));
+    let lines = lines.lock().unwrap().clone();
+    assert!(lines.iter().any(|l| l.contains("luthier-test: step two")));
+    assert!(lines.iter().any(|l| l.contains("a build may not reach")));
+    assert_eq!(lock.text.matches("--hash").count(), 1, "{}", lock.text);
+
+    // The lock says nothing of the wheel: another machine, which has none, builds its own.
+    let env = envs.build(&lock, &image, &LogSink::none()).await.unwrap();
+    fs_err::remove_dir_all(&env).unwrap();
+    fs_err::remove_dir_all(world.layout.root().join("wheels")).unwrap();
+    let env = envs.build(&lock, &image, &log).await.unwrap();
+    assert!(
+        env.join("lib/python3.11/site-packages/curious.py")
+            .is_file()
+    );
+    assert_eq!(world.runtime.list().await.unwrap(), []);
 }
 
 async fn an_abandoned_build_container_is_removed(world: &World) {

@@ -157,6 +157,7 @@ fn lock(image: &ResolvedImage, names: &[&str]) -> Lock {
         id: EnvId::new(&image.digest, &text, "test"),
         text,
         image: image.digest.clone(),
+        origins: vec![],
     }
 }
 
@@ -297,14 +298,12 @@ async fn a_collection_removes_what_nobody_uses_and_nothing_else() {
     let of_kept = world.lock(&["six", "idna"]);
     fs_err::write(record.join("kept.lock"), &of_kept.text).unwrap();
     fs_err::write(record.join("gone.lock"), "x==1\n").unwrap();
-    for (wheel, file) in [
-        ("a", "six-1.0-py3-none-any.whl"),
-        ("b", "nobody-1-py3-none-any.whl"),
-    ] {
-        let directory = world.layout.root().join("wheels").join(wheel);
+    // As it would be had `six` been built from its source.
+    let of_six = built_for(&of_kept.text, "six");
+    for wheel in [of_six.as_str(), "b"] {
+        let directory = world.layout.root().join("wheels").join(wheel).join("base");
         fs_err::create_dir_all(&directory).unwrap();
-        let version = &of_kept.versions()["six"];
-        fs_err::write(directory.join(file.replace("1.0", version)), "").unwrap();
+        fs_err::write(directory.join("x-1-py3-none-any.whl"), "").unwrap();
     }
     let keep = BTreeSet::from([of_kept.id.clone()]);
 
@@ -342,7 +341,7 @@ async fn a_collection_removes_what_nobody_uses_and_nothing_else() {
     assert_eq!(contents(&kept), before);
     assert!(record.join("kept.lock").exists() && !record.join("gone.lock").exists());
     let wheels = world.layout.root().join("wheels");
-    assert!(wheels.join("a").exists() && !wheels.join("b").exists());
+    assert!(wheels.join(&of_six).exists() && !wheels.join("b").exists());
     // What is kept is still at hand without the index.
     fs_err::remove_dir_all(&kept).unwrap();
     world.lines.lock().unwrap().clear();
@@ -640,4 +639,19 @@ async fn however_many_ask_one_builds() {
     assert_eq!(count("building environment"), 1, "{lines}");
     assert_eq!(count("is there already"), 15, "{lines}");
     assert_eq!(world.staged(), 0);
+}
+
+/// The directory of what was built for the pin of `name`: the digest of the pin and its hashes.
+fn built_for(lock: &str, name: &str) -> String {
+    let mut lines = lock
+        .lines()
+        .skip_while(|line| !line.starts_with(&format!("{name}==")))
+        .map(|line| line.trim().trim_end_matches('\\').trim_end());
+    let pin = lines.next().unwrap().to_owned();
+    let mut hashes: Vec<String> = lines
+        .map_while(|line| line.strip_prefix("--hash=sha256:"))
+        .map(str::to_owned)
+        .collect();
+    hashes.sort();
+    Digest::of_fields(["1".to_owned(), pin].into_iter().chain(hashes)).to_string()
 }

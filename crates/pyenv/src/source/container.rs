@@ -14,7 +14,10 @@ use luthier_ports::{
 };
 use luthier_types::{Code, Digest, Error, Mebibytes, Millicpu, Result, layout::container};
 
-use super::Builder;
+use super::{
+    Builder,
+    gate::{self, Gate},
+};
 use crate::{
     failure::{self, Asked},
     sources::shown_settings,
@@ -26,6 +29,10 @@ const INPUT: &str = "/opt/luthier/build";
 const WORK: &str = "/opt/luthier/work";
 /// Where it sees the server's wheelhouse.
 const WHEELHOUSE: &str = "/opt/luthier/wheelhouse";
+/// Where it sees the way to the network.
+const GATE: &str = "/opt/luthier/gate";
+/// The port of its loopback on which the way to the network begins.
+const PORT: &str = "3128";
 /// The label of build containers: the process id of the server that waits for it.
 pub const LABEL: &str = "luthier.build";
 const POLL: Duration = Duration::from_millis(100);
@@ -39,6 +46,11 @@ cd "$WORK"
 mkdir -p tmp
 cp "$INPUT"/*.txt .
 set -f
+"$PYTHON" -I "$INPUT/forward.py" "$GATE" "$PORT" "$WORK/tmp/ready" &
+tries=0
+while [ ! -e "$WORK/tmp/ready" ] && [ $tries -lt 600 ]; do sleep 0.05; tries=$((tries + 1)); done
+export http_proxy="http://127.0.0.1:$PORT" https_proxy="http://127.0.0.1:$PORT"
+export HTTP_PROXY="$http_proxy" HTTPS_PROXY="$https_proxy"
 export RUST_LOG=uv_build_frontend=debug
 if [ "$RESOLVE" = yes ]; then
   "$INPUT/uv" "$@" $SOURCES --only-binary :all: $FROM_SOURCE --python "$PYTHON"
@@ -85,7 +97,9 @@ impl Builder<'_> {
             Some(images) => images.toolchain(self.image, log).await?,
             None => self.image.rootfs.clone(),
         };
-        let spec = self.spec(staged, inputs, resolve, names, &rootfs)?;
+        let gate = Gate::open(self.hosts(inputs), log.clone())
+            .map_err(|e| Error::internal("opening a build's way to the index", e))?;
+        let spec = self.spec(staged, inputs, resolve, names, &rootfs, &gate)?;
         let mut running = Running {
             runtime: Arc::clone(self.runtime),
             id: Some(spec.id.clone()),
@@ -165,6 +179,7 @@ impl Builder<'_> {
         resolve: &[String],
         names: &BTreeSet<String>,
         rootfs: &Digest,
+        gate: &Gate,
     ) -> Result<ContainerSpec> {
         let (input, work) = (
             staged.scratch().join("input"),
@@ -193,6 +208,8 @@ impl Builder<'_> {
             ("NAMES", list.join(" ")),
             ("FROM_SOURCE", from_source.join(" ")),
             ("SOURCES", arguments.join(" ")),
+            ("GATE", format!("{GATE}/{}", gate::SOCKET)),
+            ("PORT", PORT.to_owned()),
             ("RESOLVE", resolves.to_owned()),
             ("HOME", format!("{WORK}/tmp")),
             ("TMPDIR", format!("{WORK}/tmp")),
@@ -218,6 +235,7 @@ impl Builder<'_> {
             ),
             mount(input, INPUT, true),
             mount(work, WORK, false),
+            mount(gate.directory(), GATE, true),
         ];
         mounts.extend(house.map(|house| mount(house.clone(), WHEELHOUSE, true)));
         let unique = Digest::of(staged.scratch().as_os_str().as_encoded_bytes());
@@ -233,9 +251,36 @@ impl Builder<'_> {
             cpu_cap: false,
             pids: 512,
             scratch: Mebibytes(256),
-            network: Network::Host,
+            network: Network::Loopback,
             labels: BTreeMap::from([(LABEL.to_owned(), std::process::id().to_string())]),
         })
+    }
+
+    /// The hosts that the container may reach: those of the server's indexes, of what the
+    /// requirements name, and of the settings.
+    fn hosts(&self, inputs: &Path) -> BTreeSet<String> {
+        let sources = &self.envs.options.sources;
+        if sources.offline {
+            return gate::hosts([], &[]);
+        }
+        let addresses = sources.addresses();
+        let origins = self.origins.iter().filter_map(|o| o.split_once(' '));
+        let files: Vec<String> = ["requirements.txt", "constraints.txt", "lock.txt"]
+            .iter()
+            .filter_map(|name| fs_err::read_to_string(inputs.join(name)).ok())
+            .collect();
+        let wheels = files
+            .iter()
+            .flat_map(|text| text.split_whitespace())
+            .filter(|word| word.starts_with("https://"));
+        gate::hosts(
+            addresses
+                .iter()
+                .map(String::as_str)
+                .chain(origins.map(|(_, url)| url))
+                .chain(wheels),
+            &sources.build_hosts,
+        )
     }
 
     /// Fills the directories of the container; returns whether there are certificates.
@@ -250,6 +295,7 @@ impl Builder<'_> {
                 fs_err::copy(&path, input.join(name))?;
             }
         }
+        fs_err::write(input.join("forward.py"), include_str!("forward.py"))?;
         let uv = self.envs.options.uv.clone().or_else(find_uv);
         let uv = uv.ok_or_else(|| io::Error::other("uv is not installed"))?;
         fs_err::copy(uv, input.join("uv"))?;

@@ -57,7 +57,6 @@ pub(crate) fn inputs(layout: &CacheLayout, lock: &str, image: &ResolvedImage) ->
 }
 
 /// The names of the directories in `wheels/` that a lock may use.
-#[allow(dead_code, reason = "for whoever collects what no lock uses")]
 pub(crate) fn used(lock: &str) -> BTreeSet<String> {
     lockfile::pinned(lock)
         .iter()
