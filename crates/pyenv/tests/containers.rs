@@ -49,20 +49,29 @@ fn main() -> ExitCode {
         });
         return ExitCode::SUCCESS;
     }
+    // `cargo test --test containers -- NAME` runs those whose name holds it.
+    let wanted = |name: &str| {
+        let filters: Vec<_> = args[1..].iter().filter(|a| !a.starts_with('-')).collect();
+        filters.is_empty() || filters.iter().any(|f| name.contains(f.as_str()))
+    };
+    macro_rules! run {
+        ($world:ident: $($test:ident),+ $(,)?) => {
+            $(if wanted(stringify!($test)) {
+                $test(&$world).await;
+                println!("test {} ... ok", stringify!($test));
+            })+
+        };
+    }
     executor.block_on(async {
         let world = World::new();
-        every_preinstalled_library_imports_in_a_container(&world).await;
-        println!("test every_preinstalled_library_imports_in_a_container ... ok");
-        a_package_without_a_wheel_is_built_in_a_container(&world).await;
-        println!("test a_package_without_a_wheel_is_built_in_a_container ... ok");
-        a_build_that_fails_is_explained(&world).await;
-        println!("test a_build_that_fails_is_explained ... ok");
-        a_build_reaches_the_index_alone_and_is_heard_as_it_speaks(&world).await;
-        println!("test a_build_reaches_the_index_alone_and_is_heard_as_it_speaks ... ok");
-        an_abandoned_build_container_is_removed(&world).await;
-        println!("test an_abandoned_build_container_is_removed ... ok");
-        killed_in_the_middle_an_environment_is_absent(&world).await;
-        println!("test killed_in_the_middle_an_environment_is_absent ... ok");
+        run!(world:
+            every_preinstalled_library_imports_in_a_container,
+            a_build_reaches_the_index_alone_and_is_heard_as_it_speaks,
+            a_package_without_a_wheel_is_built_in_a_container,
+            a_build_that_fails_is_explained,
+            an_abandoned_build_container_is_removed,
+            killed_in_the_middle_an_environment_is_absent,
+        );
         world.finish().await;
     });
     ExitCode::SUCCESS
