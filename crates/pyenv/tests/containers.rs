@@ -5,7 +5,6 @@
 //! it builds an environment, to be killed.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stdout, reason = "this program is its own test harness")]
 
 mod index;
 
