@@ -1,12 +1,15 @@
 //! What a failed run of `uv` means.
 
+mod said;
+
 use std::collections::BTreeSet;
 
-use luthier_host::{Outcome, mask_credentials};
+use luthier_host::Outcome;
 use luthier_ports::normalised;
 use luthier_types::{Code, Error};
 
 use crate::requirements::{Line, pin_name};
+use said::{addresses, build_cause, last_lines, mismatched, reason, unbuilt, words};
 
 /// The kinds of failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,21 +240,6 @@ fn indexes(output: &str, asked: &Asked<'_>) -> String {
     }
 }
 
-/// The addresses in a text, without their credentials, each once.
-fn addresses(text: &str) -> Vec<String> {
-    let mut found: Vec<String> = vec![];
-    for word in text.split(|c: char| c.is_whitespace() || "`()'\"<>".contains(c)) {
-        let address = word.trim_end_matches([',', '.', ':']);
-        if (address.starts_with("http://") || address.starts_with("https://"))
-            && !found.iter().any(|f| f == address)
-        {
-            found.push(mask_credentials(address));
-        }
-    }
-    found.truncate(3);
-    found
-}
-
 /// The lines of the package that the explanation speaks of, or the whole file.
 fn culprits(output: &str, asked: &Asked<'_>) -> String {
     let words = words(output);
@@ -268,79 +256,6 @@ fn culprits(output: &str, asked: &Asked<'_>) -> String {
     }
 }
 
-/// The plainest of the reasons that a resolution failed for, if there is one.
-fn reason(output: &str) -> Option<String> {
-    let text: String = output.split_whitespace().collect::<Vec<_>>().join(" ");
-    let clause = |from: &str| {
-        let start = text.find(from)?;
-        let rest = &text[start..];
-        let end = [" and ", ", we can", ", ", " we can"]
-            .iter()
-            .filter_map(|stop| rest.find(stop))
-            .min()?;
-        Some(rest[..end].to_owned())
-    };
-    if let Some(at) = text.find(" was not found in the package registry") {
-        let name = text[..at].rsplit(' ').next()?;
-        return Some(format!("no index has a package called {name}"));
-    }
-    if let Some(at) = text.find(" was not found in the provided package locations") {
-        let name = text[..at].rsplit(' ').next()?;
-        return Some(format!("the wheelhouse has no package called {name}"));
-    }
-    if let Some(at) = text.find(" was yanked").or_else(|| text.find(" is yanked")) {
-        let name = text[..at].rsplit(' ').next()?;
-        return Some(format!("{name} was withdrawn by its authors (yanked)"));
-    }
-    clause("there is no version of ").or_else(|| clause("there are no versions of "))
-}
-
-/// What a failed build was of, `name==version`.
-fn unbuilt(output: &str) -> Option<String> {
-    [
-        "Failed to build `",
-        "Failed to download and build `",
-        "Failed to prepare distributions `",
-    ]
-    .iter()
-    .find_map(|start| {
-        let (_, rest) = output.split_once(start)?;
-        Some(rest.split_once('`')?.0.to_owned())
-    })
-}
-
-/// What a failed build ended with.
-fn build_cause(output: &str) -> Option<String> {
-    let said = |line: &&str| {
-        let lower = line.to_ascii_lowercase();
-        lower.contains("fatal error:")
-            || lower.starts_with("error: command")
-            || lower.contains("command not found")
-            || lower.starts_with("modulenotfounderror")
-    };
-    let lines: Vec<&str> = output.lines().map(str::trim).collect();
-    let line = lines.iter().find(|line| said(line)).or_else(|| {
-        lines
-            .iter()
-            .rev()
-            .find(|line| line.to_ascii_lowercase().contains("error:"))
-    })?;
-    Some(line.chars().take(160).collect())
-}
-
-/// The package that a hash mismatch is of.
-fn mismatched(output: &str) -> Option<String> {
-    let (_, rest) = output.split_once("ash mismatch for `")?;
-    Some(rest.split_once('`')?.0.to_owned())
-}
-
-/// The last lines that say something.
-fn last_lines(output: &str) -> Vec<String> {
-    let lines: Vec<&str> = output.lines().filter(|l| !l.trim().is_empty()).collect();
-    let start = lines.len().saturating_sub(20);
-    lines[start..].iter().map(|l| (*l).to_owned()).collect()
-}
-
 /// ` of a, b`, or nothing.
 fn named(names: &BTreeSet<String>) -> String {
     if names.is_empty() {
@@ -348,15 +263,6 @@ fn named(names: &BTreeSet<String>) -> String {
     }
     let list: Vec<&str> = names.iter().map(String::as_str).collect();
     format!(" of {}", list.join(", "))
-}
-
-/// The words of a text that may be names, normalised.
-fn words(output: &str) -> BTreeSet<String> {
-    output
-        .split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c)))
-        .filter(|word| !word.is_empty())
-        .map(pin_name)
-        .collect()
 }
 
 /// Names the pins that the explanation speaks of.
