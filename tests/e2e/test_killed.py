@@ -10,7 +10,7 @@ import pytest
 import harness
 import packages
 
-STEPS = ["unpack", "inspect", "lock", "build", "publish", "await_ready"]
+STEPS = ["unpack", "inspect", "lock", "check", "build", "publish", "await_ready"]
 
 
 @pytest.mark.parametrize("step", STEPS)

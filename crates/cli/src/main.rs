@@ -59,7 +59,7 @@ enum Command {
     },
 }
 
-/// A command that calls a server.
+// A command that calls a server. (A doc comment here would stand in for that of each command.)
 #[derive(clap::Args)]
 struct Remote<T: clap::Args> {
     #[command(flatten)]

@@ -98,7 +98,7 @@ impl App {
     }
 
     /// Takes the first image on which the requirements resolve with wheels alone; if there is none,
-    /// the first image with what must be built from source, or its error.
+    /// the default with what must be built from source, or its error.
     async fn choose(&self, inspected: &Inspected, versions: u64, log: &LogSink) -> Result<Locked> {
         let images = self.deps.images.list();
         let needs = needs(&inspected.requirements, &inspected.imports);
@@ -106,14 +106,24 @@ impl App {
         let mut failed: Vec<&str> = vec![];
         for image in &candidates {
             let uri = image.uri.as_str();
-            match self.lock_on(uri, &inspected.requirements, true, log).await {
+            // An image that brings a system may need its own library built for it.
+            let wheels_only = image.debian.is_empty();
+            match self
+                .lock_on(uri, &inspected.requirements, wheels_only, log)
+                .await
+            {
                 Ok(mut locked) => {
                     locked.chosen = Some(reason(uri, &failed));
                     return Ok(locked);
                 }
                 Err(e) if e.code() == Code::RequirementsError => {
+                    let how = if wheels_only {
+                        " with wheels alone"
+                    } else {
+                        ""
+                    };
                     log.line(format!(
-                        "the requirements do not resolve on {uri} with wheels alone: {e}"
+                        "the requirements do not resolve on {uri}{how}: {e}"
                     ));
                 }
                 // That another image cannot be made here is no reason to fail with it.
@@ -124,7 +134,8 @@ impl App {
             }
             failed.push(uri);
         }
-        let Some(first) = failed.first() else {
+        let plain = candidates.iter().find(|image| image.debian.is_empty());
+        let Some(first) = plain.map(|image| image.uri.as_str()) else {
             return Err(
                 Error::new(Code::UnknownImage, "the catalogue has no image to choose")
                     .hint("Name an image in the deployment's parameters."),
@@ -189,7 +200,7 @@ fn reason(uri: &str, failed: &[&str]) -> String {
         [] => format!("no image was named; {uri} was chosen, as it brings what the package needs"),
         failed => format!(
             "no image was named; {uri} was chosen, as the requirements do not resolve with wheels \
-             on {}",
+             alone on {}",
             failed.join(", ")
         ),
     }

@@ -3,6 +3,7 @@
 mod baselines;
 mod events;
 mod files;
+mod images;
 mod lists;
 mod models;
 mod projects;
