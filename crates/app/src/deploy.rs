@@ -29,7 +29,7 @@ use crate::{App, job_view::JobCompact, lookup::not_found};
 
 pub(crate) use await_ready::settled;
 pub(crate) use before::Intent;
-pub use image::DEFAULT_IMAGE;
+pub use image::{DEFAULT_IMAGE, alternatives};
 pub use job::DeployJob;
 pub(crate) use job::{sink, unknown_step};
 pub(crate) use lock::Locked;

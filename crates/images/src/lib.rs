@@ -85,6 +85,16 @@ impl LocalImages {
         Ok(self.catalogue()?.problems)
     }
 
+    /// An image and the text of its lock, whether or not it is made on this machine.
+    ///
+    /// # Errors
+    /// `UnknownImage` naming the images there are.
+    pub fn locked(&self, uri: &str) -> Result<(ImageInfo, String)> {
+        let catalogue = self.catalogue()?;
+        let entry = catalogue.find(uri)?;
+        Ok((entry.info.clone(), entry.lock.clone()))
+    }
+
     /// The catalogue as it is now.
     fn catalogue(&self) -> Result<Catalogue> {
         let catalogue = Catalogue::read(self.own.as_deref())?;

@@ -1,4 +1,6 @@
-//! What this machine offers, for `luthier doctor`.
+//! What this machine offers and what is wrong with a package, for `luthier doctor`.
+
+pub mod package;
 
 use std::path::Path;
 

@@ -47,6 +47,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "controllers",
             "app",
             "images",
+            "inspect",
             "pyenv",
             "runtime-oci",
             "host",

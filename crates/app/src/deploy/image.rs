@@ -49,7 +49,7 @@ pub(crate) fn candidates<'a>(
 }
 
 /// The other images a package on `uri` could be moved to, the best first, with their Python.
-pub(crate) fn alternatives(images: &[ImageInfo], uri: &str) -> Vec<(String, String)> {
+pub fn alternatives(images: &[ImageInfo], uri: &str) -> Vec<(String, String)> {
     ordered(images)
         .into_iter()
         .filter(|image| image.uri != uri)
