@@ -89,7 +89,7 @@ async fn packages_are_built_where_compilers_are() {
     let layout = layout();
     for (uri, more) in [
         ("md-base/python/python-311:1.0.0", "usr/bin/pkg-config"),
-        ("md-base/python/rpy2:2.0.2", "usr/share/R/include/R.h"),
+        ("md-base/python/rpy2:2.0.2", "usr/include/lzma.h"),
     ] {
         let image = images.ensure(uri, &LogSink::none()).await.unwrap();
         let toolchain = images.toolchain(&image, &LogSink::none()).await.unwrap();
