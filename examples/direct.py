@@ -23,10 +23,13 @@ def main(directory: str, data: str, output: str, columns: list) -> None:
 
     inputs = pd.read_csv(data, float_precision="round_trip")[columns]
     predictions = package.get_model().predict(inputs)
-    installed = metadata.distributions()
+    installed = {}
+    for found in metadata.distributions():
+        # The first counts, as it does for an import: setuptools brings copies of its own.
+        installed.setdefault(found.metadata["Name"].lower(), found.version)
     answer = {
         "python": platform.python_version(),
-        "packages": {found.metadata["Name"].lower(): found.version for found in installed},
+        "packages": installed,
         "predictions": {
             name: [float(value).hex() for value in predictions[name]] for name in predictions
         },
