@@ -16,6 +16,8 @@ import pandas as pd
 
 
 def main(directory: str, data: str, output: str, columns: list) -> None:
+    # Before the package is imported, which may bring setuptools with copies of its own on the path.
+    installed = {found.metadata["Name"].lower(): found.version for found in metadata.distributions()}
     sys.path.insert(0, directory)
     spec = importlib.util.spec_from_file_location("package", f"{directory}/package.py")
     package = importlib.util.module_from_spec(spec)
@@ -23,10 +25,6 @@ def main(directory: str, data: str, output: str, columns: list) -> None:
 
     inputs = pd.read_csv(data, float_precision="round_trip")[columns]
     predictions = package.get_model().predict(inputs)
-    installed = {}
-    for found in metadata.distributions():
-        # The first counts, as it does for an import: setuptools brings copies of its own.
-        installed.setdefault(found.metadata["Name"].lower(), found.version)
     answer = {
         "python": platform.python_version(),
         "packages": installed,
