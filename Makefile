@@ -37,11 +37,12 @@ e2e: setup ## The stock clients against a real server with real containers.
 	cargo build --locked --bin luthier
 	scripts/e2e target/debug/luthier
 
-test-images: setup ## Every image, deep-learning (5 GB) too: builds it and imports what it promises.
+test-images: setup ## Every image, deep-learning (5 GB) too: what it promises, and a real model on it.
 	cargo build --locked --bin luthier
+	scripts/train-examples target/debug/luthier "$(CURDIR)/target/e2e-cache/train" "$(CURDIR)/target/e2e-cache"
 	LUTHIER_BINARY=$(CURDIR)/target/debug/luthier LUTHIER_TEST_CACHE=$(CURDIR)/target/e2e-cache \
 	  LUTHIER_TEST_LARGE_IMAGES=1 "$$(scripts/client-venv 3.14.1)" -m pytest -p no:cacheprovider \
-	  tests/e2e/test_catalogue.py
+	  tests/e2e/test_catalogue.py tests/e2e/test_models_on_images.py
 
 test: lint unit runner-test e2e ## Everything CI runs.
 
