@@ -6,7 +6,7 @@ use luthier_types::{Code, Error, Evidence, Result};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 
-/// Where the server is and how to be let in.
+// Where the server is and how to be let in. (A doc comment here would stand in for that of each command.)
 #[derive(clap::Args, Clone)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct Connection {

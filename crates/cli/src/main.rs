@@ -128,3 +128,25 @@ fn start_log() {
         .with_ansi(output::is_watched())
         .init();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn every_command_says_what_it_does_itself() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let shown: Vec<String> = command
+            .get_subcommands()
+            .filter(|c| !c.is_hide_set())
+            .map(|c| c.get_about().map(ToString::to_string).unwrap_or_default())
+            .collect();
+        let distinct: BTreeSet<&String> = shown.iter().collect();
+        assert_eq!(distinct.len(), shown.len(), "{shown:#?}");
+    }
+}
