@@ -1,15 +1,19 @@
 //! What is asked of a runner, and how its answer is read.
 
+use std::time::Instant;
+
 use arrow_array::RecordBatch;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use luthier_types::{
     Code, Error, Result,
-    runner::{ARROW_STREAM, RunnerError},
+    runner::{ARROW_STREAM, RunnerError, TIMEOUT_HEADER},
 };
 
 use crate::errors::runner_error;
+
+const TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 
 /// A request that can be sent more than once.
 pub(crate) struct Call {
@@ -52,7 +56,8 @@ impl Call {
         Self::table(path, inputs)
     }
 
-    pub(crate) fn request(&self) -> Result<Request<Full<Bytes>>> {
+    /// The request as it is sent now, with the time that is left until `deadline`.
+    pub(crate) fn request(&self, deadline: Instant) -> Result<Request<Full<Bytes>>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self
@@ -63,6 +68,9 @@ impl Call {
         headers.insert(header::HOST, HeaderValue::from_static("runner"));
         if !self.body.is_empty() {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(ARROW_STREAM));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(TIMEOUT, HeaderValue::from(left));
         }
         Ok(request)
     }

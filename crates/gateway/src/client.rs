@@ -70,7 +70,7 @@ pub async fn custom_explain(
 }
 
 async fn ask(socket: &Path, call: &Call, deadline: Instant) -> Result<(StatusCode, Bytes)> {
-    let request = call.request()?;
+    let request = call.request(deadline)?;
     let work = async {
         let mut connection = Connection::open(socket).await?;
         connection.exchange(request, LIMIT).await

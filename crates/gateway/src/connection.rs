@@ -1,12 +1,15 @@
 //! One kept HTTP/1.1 connection, driven by whoever uses it.
 //!
 //! No task runs per connection: the one that sends a request also moves its bytes. That saves two
-//! wake-ups per request, an idle connection costs nothing, and dropping the future closes it.
+//! wake-ups per request, and an idle connection costs nothing.
 
 use std::{
     future::{Future, poll_fn},
+    net::Shutdown,
+    os::unix::net::UnixStream as Socket,
     path::Path,
     pin::{Pin, pin},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -36,20 +39,41 @@ pub(crate) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
     driver: Option<Pin<Box<Driver>>>,
+    hang_up: HangUp,
+}
+
+/// Tells the other side that nobody waits for its answer, while the answer may still be awaited:
+/// its coming says that the other side is done.
+#[derive(Clone)]
+pub(crate) struct HangUp(Arc<Socket>);
+
+impl HangUp {
+    pub(crate) fn now(&self) {
+        // No error but that it has ended already.
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
 }
 
 impl Connection {
     pub(crate) async fn open(socket: &Path) -> Result<Self, Failure> {
-        let stream = UnixStream::connect(socket)
-            .await
-            .map_err(|e| Failure::Connect(e.into()))?;
+        let connected = async {
+            let stream = UnixStream::connect(socket).await?.into_std()?;
+            let hang_up = HangUp(Arc::new(stream.try_clone()?));
+            Ok::<_, std::io::Error>((UnixStream::from_std(stream)?, hang_up))
+        };
+        let (stream, hang_up) = connected.await.map_err(|e| Failure::Connect(e.into()))?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| Failure::Connect(e.into()))?;
         Ok(Self {
             sender,
             driver: Some(Box::pin(driver)),
+            hang_up,
         })
+    }
+
+    pub(crate) fn hang_up(&self) -> HangUp {
+        self.hang_up.clone()
     }
 
     /// Whether it can still be used: false once the other side has closed it.
@@ -70,7 +94,7 @@ impl Connection {
         request: Request<Full<Bytes>>,
         limit: usize,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let Self { sender, driver } = self;
+        let Self { sender, driver, .. } = self;
         let broken = |e: hyper::Error| Failure::Broken(e.into());
         let mut work = pin!(async {
             sender.ready().await.map_err(broken)?;

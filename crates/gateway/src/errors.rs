@@ -5,6 +5,8 @@ use luthier_types::{
     runner::{RunnerError, RunnerErrorKind},
 };
 
+use crate::call::out_of_time;
+
 /// Maps an error of the runner, exhaustively: its code, the cause in plain words, the traceback as
 /// evidence and the next step.
 pub fn runner_error(error: &RunnerError) -> Error {
@@ -89,6 +91,7 @@ pub fn runner_error(error: &RunnerError) -> Error {
             "the model is not ready".to_owned(),
             "Wait until the deployment is ready and try again.".to_owned(),
         ),
+        RunnerErrorKind::TooLate => return out_of_time(),
         RunnerErrorKind::NoSuchHook => (
             Code::NotSupported,
             error.message.clone(),

@@ -27,8 +27,12 @@ pub struct Options {
     pub in_flight: usize,
     /// Most requests that wait for one model.
     pub waiting: usize,
+    /// Most bytes that these hold together.
+    pub waiting_bytes: usize,
     /// Largest answer taken from a replica, in bytes.
     pub max_answer: usize,
+    /// How long a call that nobody waits for any more may keep its place in the replica.
+    pub linger: Duration,
 }
 
 impl Default for Options {
@@ -36,7 +40,9 @@ impl Default for Options {
         Self {
             in_flight: 2,
             waiting: 256,
+            waiting_bytes: 256 << 20,
             max_answer: 256 << 20,
+            linger: Duration::from_secs(5),
         }
     }
 }
@@ -119,7 +125,7 @@ impl Gateway {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .entry(model)
-            .or_insert_with(|| Arc::new(Model::new(self.failed.clone())))
+            .or_insert_with(|| Arc::new(Model::new(self.options.clone(), self.failed.clone())))
             .clone();
         let before = model.serving();
         let replicas = replicas
@@ -147,10 +153,7 @@ impl Gateway {
         let Some(model) = model else {
             return Retired(vec![]);
         };
-        let old = model.replace(Serving {
-            replicas: vec![],
-            outputs: vec![],
-        });
+        let old = model.replace(Serving::default());
         retired(&old, &model.serving())
     }
 
@@ -165,10 +168,7 @@ impl Gateway {
         deadline: Instant,
     ) -> Result<RecordBatch> {
         let call = Call::predict(&inputs)?;
-        let (body, serving) = self
-            .model(model)?
-            .ask(&call, &self.options, deadline)
-            .await?;
+        let (body, serving) = self.model(model)?.ask(&call, deadline).await?;
         call::prediction(body, &serving.outputs, inputs.num_rows())
     }
 
@@ -184,10 +184,7 @@ impl Gateway {
         deadline: Instant,
     ) -> Result<serde_json::Value> {
         let call = Call::hook(name, inputs)?;
-        let (body, _) = self
-            .model(model)?
-            .ask(&call, &self.options, deadline)
-            .await?;
+        let (body, _) = self.model(model)?.ask(&call, deadline).await?;
         call::json(&body)
     }
 

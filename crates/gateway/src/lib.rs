@@ -16,6 +16,8 @@ mod connection;
 mod errors;
 mod gateway;
 mod model;
+mod place;
+mod queue;
 mod replica;
 
 pub use errors::runner_error;

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -11,16 +11,19 @@ use std::{
 use bytes::Bytes;
 use http::StatusCode;
 use luthier_types::{Code, Error, ReplicaId, Result};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use crate::{
     call::{self, Call},
     connection::Failure,
     gateway::{Options, Stats},
+    place::Place,
+    queue::{Queue, Ticket, Weighs},
     replica::Replica,
 };
 
 /// What traffic reaches, exchanged as a whole.
+#[derive(Default)]
 pub(crate) struct Serving {
     pub(crate) replicas: Vec<Arc<Replica>>,
     pub(crate) outputs: Vec<String>,
@@ -28,60 +31,57 @@ pub(crate) struct Serving {
 
 /// A model as the gateway knows it; outlives changes of its replicas.
 pub(crate) struct Model {
-    serving: RwLock<Arc<Serving>>,
-    waiting: AtomicUsize,
-    /// Told when a place in a replica is free or the replicas have changed.
-    freed: Notify,
+    options: Options,
+    state: Mutex<State>,
     /// Told when a replica could not be reached; shared by every model.
     failed: Arc<Notify>,
     requests: AtomicU64,
     errors: AtomicU64,
 }
 
-/// A place in a replica, given back on drop.
-struct Place<'a> {
+struct State {
+    serving: Arc<Serving>,
+    queue: Queue<Waiter>,
+}
+
+/// Where a request has been in vain.
+#[derive(Clone, Debug, Default)]
+struct Route {
+    /// Replicas that could not be reached, and so have not seen it.
+    unreachable: Vec<ReplicaId>,
+    /// The one that broke the connection after the request was sent.
+    broken: Option<ReplicaId>,
+}
+
+/// A place, and what served when it was given.
+type Turn = (Place, Arc<Serving>);
+
+/// A request that waits for its turn.
+struct Waiter {
+    route: Route,
+    bytes: usize,
+    turn: oneshot::Sender<Turn>,
+}
+
+/// The request's end of it; leaves the queue on drop.
+struct Waiting<'a> {
     model: &'a Model,
-    replica: Arc<Replica>,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.replica.leave();
-        self.model.freed.notify_one();
-    }
-}
-
-/// A place in the queue, given back on drop.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn enter(count: &'a AtomicUsize, limit: usize) -> Option<Self> {
-        count
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
-                (n < limit).then_some(n + 1)
-            })
-            .is_ok()
-            .then(|| Self(count))
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
+    /// `None` once it has had its turn.
+    ticket: Option<Ticket>,
+    turn: oneshot::Receiver<Turn>,
 }
 
 // === impl Model ===
 
 impl Model {
-    pub(crate) fn new(failed: Arc<Notify>) -> Self {
+    pub(crate) fn new(options: Options, failed: Arc<Notify>) -> Self {
+        let state = State {
+            serving: Arc::default(),
+            queue: Queue::default(),
+        };
         Self {
-            serving: RwLock::new(Arc::new(Serving {
-                replicas: vec![],
-                outputs: vec![],
-            })),
-            waiting: AtomicUsize::new(0),
-            freed: Notify::new(),
+            options,
+            state: Mutex::new(state),
             failed,
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -89,28 +89,31 @@ impl Model {
     }
 
     pub(crate) fn serving(&self) -> Arc<Serving> {
-        self.serving
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.state().serving.clone()
     }
 
     /// Exchanges what serves; gives back what did.
-    pub(crate) fn replace(&self, serving: Serving) -> Arc<Serving> {
-        let old = std::mem::replace(
-            &mut *self.serving.write().unwrap_or_else(PoisonError::into_inner),
-            Arc::new(serving),
-        );
-        self.freed.notify_waiters();
+    pub(crate) fn replace(self: &Arc<Self>, serving: Serving) -> Arc<Serving> {
+        let old = {
+            let mut state = self.state();
+            let old = std::mem::replace(&mut state.serving, Arc::new(serving));
+            let serving = state.serving.clone();
+            let lost = |w: &Waiter| (!w.route.leads_anywhere(&serving)).then_some(());
+            // Dropped, they learn that there is no replica for them.
+            while state.queue.take(lost).is_some() {}
+            old
+        };
+        self.dispatch();
         old
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let serving = self.serving();
+        let state = self.state();
+        let replicas = &state.serving.replicas;
         Stats {
-            replicas: serving.replicas.len(),
-            in_flight: serving.replicas.iter().map(|r| r.in_flight()).sum(),
-            waiting: self.waiting.load(Ordering::Relaxed),
+            replicas: replicas.len(),
+            in_flight: replicas.iter().map(|r| r.in_flight()).sum(),
+            waiting: state.queue.len(),
             requests: self.requests.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
         }
@@ -118,14 +121,13 @@ impl Model {
 
     /// Sends `call` to a replica and gives its successful answer, with what served then.
     pub(crate) async fn ask(
-        &self,
+        self: &Arc<Self>,
         call: &Call,
-        options: &Options,
         deadline: Instant,
     ) -> Result<(Bytes, Arc<Serving>)> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let result =
-            match tokio::time::timeout_at(deadline.into(), self.attempts(call, options)).await {
+            match tokio::time::timeout_at(deadline.into(), self.attempts(call, deadline)).await {
                 Ok(Ok((status, body, serving))) => match call::refusal(status, &body) {
                     Some(error) => Err(error),
                     None => Ok((body, serving)),
@@ -143,84 +145,145 @@ impl Model {
     /// not seen the request; a connection that broke after the request was sent is tried once
     /// more and no oftener, so that a request that ends replicas does not end them all.
     async fn attempts(
-        &self,
+        self: &Arc<Self>,
         call: &Call,
-        options: &Options,
+        deadline: Instant,
     ) -> Result<(StatusCode, Bytes, Arc<Serving>)> {
-        let mut unreachable: Vec<ReplicaId> = vec![];
-        let mut broken: Option<ReplicaId> = None;
+        let Options {
+            max_answer, linger, ..
+        } = self.options;
+        let mut route = Route::default();
         loop {
-            let (place, serving) = self.place(options, &unreachable, broken).await?;
-            let replica = &place.replica;
-            match replica.exchange(call.request()?, options.max_answer).await {
+            let (place, serving) = self.turn(&route, call.body.len()).await?;
+            let replica = place.replica().id;
+            let request = call.request(deadline)?;
+            match place.exchange(request, max_answer, linger).await {
                 Ok((status, body)) => return Ok((status, body, serving)),
-                Err(Failure::TooLarge) => return Err(call::too_large(options.max_answer)),
+                Err(Failure::TooLarge) => return Err(call::too_large(max_answer)),
                 Err(Failure::Connect(e)) => {
-                    tracing::warn!(replica = %replica.id, error = %e, "replica cannot be reached");
-                    unreachable.push(replica.id);
+                    tracing::warn!(%replica, error = %e, "replica cannot be reached");
                     self.failed.notify_one();
+                    route.unreachable.push(replica);
                 }
                 Err(Failure::Broken(e)) => {
-                    tracing::warn!(replica = %replica.id, error = %e, "replica broke the connection");
+                    tracing::warn!(%replica, error = %e, "replica broke the connection");
                     self.failed.notify_one();
-                    if broken.replace(replica.id).is_some() {
-                        return Err(Error::new(
-                            Code::ModelUnavailable,
-                            "the replica ended while it answered",
-                        )
-                        .hint(
-                            "Look at the deployment's state and log for the reason; if it ran out \
-                             of memory, raise the memory or send fewer rows at a time.",
-                        )
-                        .source(e));
+                    if route.broken.replace(replica).is_some() {
+                        return Err(ended(e));
                     }
                 }
             }
         }
     }
 
-    /// A place in the least busy replica, once there is one.
-    async fn place(
-        &self,
-        options: &Options,
-        unreachable: &[ReplicaId],
-        broken: Option<ReplicaId>,
-    ) -> Result<(Place<'_>, Arc<Serving>)> {
-        let mut queued = None;
-        loop {
-            let mut freed = std::pin::pin!(self.freed.notified());
-            if queued.is_some() {
-                // Listen before looking, so that no place freed between the two is missed.
-                freed.as_mut().enable();
-            }
-            let serving = self.serving();
-            let usable = |r: &&Arc<Replica>| !unreachable.contains(&r.id);
-            if !serving.replicas.iter().any(|r| usable(&r)) {
+    /// Waits for a place in a replica.
+    async fn turn(self: &Arc<Self>, route: &Route, bytes: usize) -> Result<Turn> {
+        let mut waiting = {
+            let mut state = self.state();
+            if !route.leads_anywhere(&state.serving) {
                 return Err(unavailable());
             }
-            // The one that broke is the last choice, and one that failed last time the next to last.
-            let rank = |r: &&Arc<Replica>| (broken == Some(r.id), r.is_suspect(), r.in_flight());
-            let free = |r: &&Arc<Replica>| r.in_flight() < options.in_flight;
-            while let Some(replica) = serving
-                .replicas
-                .iter()
-                .filter(usable)
-                .filter(free)
-                .min_by_key(rank)
+            if state.queue.is_empty()
+                && let Some(place) = self.choose(&state.serving, route)
             {
-                if replica.enter(options.in_flight) {
-                    let place = Place {
-                        model: self,
-                        replica: replica.clone(),
-                    };
-                    return Ok((place, serving));
+                return Ok((place, state.serving.clone()));
+            }
+            let (turn, told) = oneshot::channel();
+            let waiter = Waiter {
+                route: route.clone(),
+                bytes,
+                turn,
+            };
+            let ticket = if route.is_new() {
+                let full = state.queue.len() >= self.options.waiting
+                    || state.queue.bytes().saturating_add(bytes) > self.options.waiting_bytes;
+                if full {
+                    return Err(overloaded());
                 }
-            }
-            if queued.is_none() {
-                queued = Some(Waiting::enter(&self.waiting, options.waiting).ok_or_else(full)?);
+                state.queue.push(waiter)
             } else {
-                freed.await;
+                state.queue.push_first(waiter)
+            };
+            Waiting {
+                model: self,
+                ticket: Some(ticket),
+                turn: told,
             }
+        };
+        // Those before it may wait for other replicas than this one can go to.
+        self.dispatch();
+        let turn = (&mut waiting.turn).await;
+        waiting.ticket = None;
+        turn.map_err(|_| unavailable())
+    }
+
+    /// Gives free places to those that wait.
+    fn dispatch(self: &Arc<Self>) {
+        loop {
+            let (waiter, turn) = {
+                let mut state = self.state();
+                let serving = state.serving.clone();
+                let choose = |w: &Waiter| self.choose(&serving, &w.route);
+                let Some((place, waiter)) = state.queue.take(choose) else {
+                    return;
+                };
+                (waiter, (place, serving))
+            };
+            // If it has left meanwhile, the place comes back by being dropped.
+            let _ = waiter.turn.send(turn);
+        }
+    }
+
+    /// A place in the least busy of the replicas that a request can go to. One that has failed
+    /// lately, or broken this very request, is for those that have no other.
+    fn choose(self: &Arc<Self>, serving: &Serving, route: &Route) -> Option<Place> {
+        let now = tokio::time::Instant::now();
+        let good = |r: &Arc<Replica>| route.broken != Some(r.id) && !r.is_suspect(now);
+        let open = || serving.replicas.iter().filter(|r| route.is_open(r.id));
+        let some_good = open().any(good);
+        let replica = open()
+            .filter(|r| !some_good || good(r))
+            .min_by_key(|r| r.in_flight())?;
+        Place::take(self, replica, self.options.in_flight)
+    }
+
+    /// Gives a place in `replica` back.
+    pub(crate) fn left(self: &Arc<Self>, replica: &Replica) {
+        replica.leave();
+        self.dispatch();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Route, Waiter, Waiting ===
+
+impl Route {
+    fn is_new(&self) -> bool {
+        self.unreachable.is_empty() && self.broken.is_none()
+    }
+
+    fn is_open(&self, replica: ReplicaId) -> bool {
+        !self.unreachable.contains(&replica)
+    }
+
+    fn leads_anywhere(&self, serving: &Serving) -> bool {
+        serving.replicas.iter().any(|r| self.is_open(r.id))
+    }
+}
+
+impl Weighs for Waiter {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.model.state().queue.remove(ticket);
         }
     }
 }
@@ -230,10 +293,22 @@ pub(crate) fn unavailable() -> Error {
         .hint("Look at the deployment's state; if it is stopped, activate it.")
 }
 
-fn full() -> Error {
+fn overloaded() -> Error {
     Error::new(
         Code::Overloaded,
         "the model has more waiting requests than it can take",
     )
     .hint("Try again later, send fewer requests at a time, or give the deployment more replicas.")
+}
+
+fn ended(cause: Box<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::new(
+        Code::ModelUnavailable,
+        "the replica ended while it answered",
+    )
+    .hint(
+        "Look at the deployment's state and log for the reason; if it ran out of memory, raise the \
+         memory or send fewer rows at a time.",
+    )
+    .source(cause)
 }

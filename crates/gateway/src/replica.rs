@@ -1,20 +1,22 @@
-//! One replica: its kept connections and how busy it is.
+//! One replica: its kept connections, how busy it is, and whether it is to be trusted.
 
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, StatusCode};
-use http_body_util::Full;
 use luthier_types::ReplicaId;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::connection::{Connection, Failure};
+
+/// How long a replica that failed is left alone while there are others. One that has ended is
+/// taken out by the controller well before.
+const SUSPECT: Duration = Duration::from_secs(1);
 
 /// A replica. Kept over changes of the set it belongs to, so that its connections are too.
 pub(crate) struct Replica {
@@ -22,8 +24,8 @@ pub(crate) struct Replica {
     pub(crate) socket: PathBuf,
     idle: Mutex<Vec<Connection>>,
     in_flight: AtomicUsize,
-    /// The last exchange failed; others are preferred until one succeeds.
-    suspect: AtomicBool,
+    /// Until when others are preferred, because an exchange failed.
+    suspect: Mutex<Option<Instant>>,
     /// Told when nothing is in flight any more.
     drained: Notify,
 }
@@ -35,7 +37,7 @@ impl Replica {
             socket,
             idle: Mutex::default(),
             in_flight: AtomicUsize::new(0),
-            suspect: AtomicBool::new(false),
+            suspect: Mutex::default(),
             drained: Notify::new(),
         }
     }
@@ -44,8 +46,8 @@ impl Replica {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.suspect.load(Ordering::Relaxed)
+    pub(crate) fn is_suspect(&self, now: Instant) -> bool {
+        lock(&self.suspect).is_some_and(|until| now < until)
     }
 
     /// Takes one of `limit` places; false when all are taken.
@@ -77,50 +79,36 @@ impl Replica {
         }
     }
 
-    /// Closes the idle connections.
-    pub(crate) fn close_idle(&self) {
-        self.pool().clear();
-    }
-
-    /// One exchange, on a kept connection if one is usable.
-    pub(crate) async fn exchange(
-        &self,
-        request: Request<Full<Bytes>>,
-        limit: usize,
-    ) -> Result<(StatusCode, Bytes), Failure> {
-        let result = self.try_exchange(request, limit).await;
-        let failed = matches!(result, Err(Failure::Connect(_) | Failure::Broken(_)));
-        if self.is_suspect() != failed {
-            self.suspect.store(failed, Ordering::Relaxed);
-        }
-        result
-    }
-
-    async fn try_exchange(
-        &self,
-        request: Request<Full<Bytes>>,
-        limit: usize,
-    ) -> Result<(StatusCode, Bytes), Failure> {
-        let mut connection = match self.kept() {
-            Some(connection) => connection,
-            None => Connection::open(&self.socket).await?,
-        };
-        let answer = connection.exchange(request, limit).await?;
-        self.pool().push(connection);
-        Ok(answer)
-    }
-
-    /// A kept connection that the replica has not closed meanwhile.
-    fn kept(&self) -> Option<Connection> {
+    /// A kept connection that the replica has not closed meanwhile, or a new one.
+    pub(crate) async fn connection(&self) -> Result<Connection, Failure> {
         loop {
-            let mut connection = self.pool().pop()?;
+            let kept = lock(&self.idle).pop();
+            let Some(mut connection) = kept else {
+                return Connection::open(&self.socket).await;
+            };
             if connection.is_usable() {
-                return Some(connection);
+                return Ok(connection);
             }
         }
     }
 
-    fn pool(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Keeps a connection for the next exchange.
+    pub(crate) fn keep(&self, connection: Connection) {
+        lock(&self.idle).push(connection);
     }
+
+    /// Closes the idle connections.
+    pub(crate) fn close_idle(&self) {
+        lock(&self.idle).clear();
+    }
+
+    /// Takes note of how an exchange ended.
+    pub(crate) fn met(&self, failure: Option<&Failure>) {
+        let failed = matches!(failure, Some(Failure::Connect(_) | Failure::Broken(_)));
+        *lock(&self.suspect) = failed.then(|| Instant::now() + SUSPECT);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -43,9 +43,15 @@ impl Model {
         }
     }
 
-    /// Seconds spent in the model, and the outputs in order.
-    pub(crate) fn predict(&self, table: &Table) -> Result<(f64, Vec<Column>), RunnerError> {
+    /// Seconds spent in the model, and the outputs in order. The GIL may have been long in coming,
+    /// so whether the call is still `wanted` is asked when it is there.
+    pub(crate) fn predict(
+        &self,
+        table: &Table,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(f64, Vec<Column>), RunnerError> {
         Python::attach(|py| {
+            in_time(wanted)?;
             let key = self.key(py, &table.key);
             let call = || -> PyResult<Bound<'_, PyAny>> {
                 self.predict
@@ -67,9 +73,15 @@ impl Model {
         })
     }
 
-    /// The JSON of the package's own explanation called `name`.
-    pub(crate) fn explain(&self, name: &str, table: &Table) -> Result<Vec<u8>, RunnerError> {
+    /// The JSON of the package's own explanation called `name`, if it is still `wanted`.
+    pub(crate) fn explain(
+        &self,
+        name: &str,
+        table: &Table,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<Vec<u8>, RunnerError> {
         Python::attach(|py| {
+            in_time(wanted)?;
             let key = self.key(py, &table.key);
             let call = || -> PyResult<Bound<'_, PyAny>> {
                 self.explain
@@ -98,6 +110,16 @@ impl Model {
         *last = Some((key.to_owned(), object.clone().unbind()));
         object
     }
+}
+
+fn in_time(wanted: &dyn Fn() -> bool) -> Result<(), RunnerError> {
+    if wanted() {
+        return Ok(());
+    }
+    Err(failure(
+        RunnerErrorKind::TooLate,
+        "the request's time was over before the model was free",
+    ))
 }
 
 /// The kind that is written `name` in JSON.

@@ -2,14 +2,21 @@
 
 use std::{
     io::{self, ErrorKind, Read as _, Write as _},
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     time::{Duration, Instant},
 };
 
-use crate::stream::Conn;
+use nix::{
+    errno::Errno,
+    sys::socket::{MsgFlags, recv},
+};
+
+use crate::{
+    head::{BodyLength, parse},
+    stream::Conn,
+};
 
 const MOST_HEAD: usize = 16 * 1024;
-const MOST_HEADERS: usize = 64;
 /// Longest line of a chunk's size, and of a trailer.
 const MOST_LINE: usize = 1024;
 /// How long one read or write may take.
@@ -28,6 +35,8 @@ pub(crate) struct Request {
     /// Without the query.
     pub(crate) path: String,
     pub(crate) keep_alive: bool,
+    /// When nobody waits for the answer any more, if the request says so.
+    pub(crate) deadline: Option<Instant>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -50,19 +59,6 @@ pub(crate) struct Reader {
     conn: Conn,
     buffer: Vec<u8>,
     deadline: Instant,
-}
-
-struct Head {
-    method: String,
-    path: String,
-    keep_alive: bool,
-    body: BodyLength,
-    expects_continue: bool,
-}
-
-enum BodyLength {
-    Known(u64),
-    Chunked,
 }
 
 // === impl Reader ===
@@ -98,6 +94,15 @@ impl Reader {
         Ok(())
     }
 
+    /// Whether the client has closed the connection, or its side of it.
+    pub(crate) fn left(&self) -> bool {
+        let look = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        match recv(self.as_fd().as_raw_fd(), &mut [0], look) {
+            Ok(bytes) => bytes == 0,
+            Err(error) => !matches!(error, Errno::EAGAIN | Errno::EINTR),
+        }
+    }
+
     /// Reads the request that has begun.
     pub(crate) fn request(&mut self, most_body: u64) -> Result<Request, Refused> {
         let head = loop {
@@ -119,6 +124,8 @@ impl Reader {
             }
             self.conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
+        // From the head on: a body that is slow to arrive takes of the time.
+        let deadline = head.timeout.map(|timeout| Instant::now() + timeout);
         let body = match head.body {
             BodyLength::Known(length) => {
                 within(length, most_body)?;
@@ -130,6 +137,7 @@ impl Reader {
             method: head.method,
             path: head.path,
             keep_alive: head.keep_alive,
+            deadline,
             body,
         })
     }
@@ -265,81 +273,6 @@ impl Reader {
     }
 }
 
-/// The head at the start of `buffer` and its length, once it is whole.
-fn parse(buffer: &[u8]) -> Result<Option<(Head, usize)>, Refused> {
-    let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(buffer) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => {
-            return Err(Refused::Answer(
-                431,
-                "the request has too many headers".to_owned(),
-            ));
-        }
-        Err(error) => return Err(malformed(&format!("the request is not HTTP/1.1: {error}"))),
-    };
-    let mut head = Head {
-        method: request.method.unwrap_or_default().to_owned(),
-        path: request
-            .path
-            .unwrap_or_default()
-            .split('?')
-            .next()
-            .unwrap_or_default()
-            .to_owned(),
-        keep_alive: request.version == Some(1),
-        body: BodyLength::Known(0),
-        expects_continue: false,
-    };
-    let mut known = None;
-    let mut chunked = false;
-    for header in request.headers.iter() {
-        let value = header.value.trim_ascii();
-        if header.name.eq_ignore_ascii_case("content-length") {
-            let length = std::str::from_utf8(value)
-                .ok()
-                .filter(|v| v.bytes().all(|b| b.is_ascii_digit()))
-                .and_then(|v| v.parse::<u64>().ok())
-                .ok_or_else(|| malformed("content-length is not a number"))?;
-            if known.is_some_and(|known| known != length) {
-                return Err(malformed("there are two content-lengths"));
-            }
-            known = Some(length);
-        } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            if chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Refused::Answer(
-                    501,
-                    "no transfer-encoding is known but chunked".to_owned(),
-                ));
-            }
-            chunked = true;
-        } else if header.name.eq_ignore_ascii_case("connection") {
-            for word in value.split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-                if word.eq_ignore_ascii_case(b"close") {
-                    head.keep_alive = false;
-                } else if word.eq_ignore_ascii_case(b"keep-alive") {
-                    head.keep_alive = true;
-                }
-            }
-        } else if header.name.eq_ignore_ascii_case("expect") {
-            head.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
-        }
-    }
-    head.body = match (known, chunked) {
-        // Two readers could disagree on where such a request ends.
-        (Some(_), true) => {
-            return Err(malformed(
-                "content-length and transfer-encoding exclude each other",
-            ));
-        }
-        (_, true) => BodyLength::Chunked,
-        (known, false) => BodyLength::Known(known.unwrap_or(0)),
-    };
-    Ok(Some((head, length)))
-}
-
 fn within(length: u64, most: u64) -> Result<(), Refused> {
     if length <= most {
         return Ok(());
@@ -364,7 +297,7 @@ fn slow() -> Refused {
     Refused::Answer(408, "the request took too long to arrive".to_owned())
 }
 
-fn malformed(why: &str) -> Refused {
+pub(crate) fn malformed(why: &str) -> Refused {
     Refused::Answer(400, why.to_owned())
 }
 
@@ -379,6 +312,7 @@ const fn reason(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         501 => "Not Implemented",
         503 => "Service Unavailable",
+        504 => "Gateway Timeout",
         _ => "Internal Server Error",
     }
 }

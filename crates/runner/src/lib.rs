@@ -15,6 +15,7 @@ mod accept;
 mod bridge;
 mod decode;
 mod encode;
+mod head;
 mod http;
 mod metrics;
 mod packages;

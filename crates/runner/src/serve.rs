@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use luthier_types::runner::{ARROW_STREAM, RunnerError, RunnerErrorKind};
@@ -13,7 +13,7 @@ use crate::{
     decode, encode, failure,
     http::{Reader, Refused, Request},
     metrics,
-    state::State,
+    state::{InFlight, State},
 };
 
 const JSON: &str = "application/json";
@@ -51,7 +51,7 @@ fn busy(path: &'static str) -> Response {
 /// Serves a connection to its end. `slot` is dropped as soon as that is reached, which the thread
 /// itself may not be: it still has to take the GIL.
 pub(crate) fn connection<T: Send>(mut reader: Reader, state: &State, slot: T) {
-    let Some(request) = until_model(&mut reader, state) else {
+    let Some(first) = until_model(&mut reader, state) else {
         return;
     };
     // From here on the thread keeps its Python thread state, without holding the GIL: making one
@@ -59,16 +59,12 @@ pub(crate) fn connection<T: Send>(mut reader: Reader, state: &State, slot: T) {
     Python::attach(|py| {
         py.detach(move || {
             let slot = slot;
-            let mut next = Some(request);
-            while let Some(request) = next.take() {
+            let mut next = Some(first);
+            while let Some((request, flight)) = next.take() {
                 let keep = {
-                    let _flight = state.enter();
-                    send(
-                        &mut reader,
-                        state,
-                        with_model(&request, state),
-                        request.keep_alive,
-                    )
+                    let _flight = flight;
+                    let response = with_model(&request, state, &|| wanted(&request, &reader));
+                    send(&mut reader, state, response, request.keep_alive)
                 };
                 if keep {
                     next = until_model(&mut reader, state);
@@ -80,11 +76,12 @@ pub(crate) fn connection<T: Send>(mut reader: Reader, state: &State, slot: T) {
     });
 }
 
-/// Answers what needs no model, and returns the first request that does.
-fn until_model(reader: &mut Reader, state: &State) -> Option<Request> {
+/// Answers what needs no model, and returns the first request that does: in flight from here on,
+/// though it may have to wait for the GIL before anything else.
+fn until_model<'a>(reader: &mut Reader, state: &'a State) -> Option<(Request, InFlight<'a>)> {
     loop {
         reader.wait(None).ok()?;
-        let _flight = state.enter();
+        let flight = state.enter();
         match reader.request(state.config.max_body_bytes) {
             Ok(request) => match without_model(&request, state) {
                 Some(response) => {
@@ -92,7 +89,7 @@ fn until_model(reader: &mut Reader, state: &State) -> Option<Request> {
                         return None;
                     }
                 }
-                None => return Some(request),
+                None => return Some((request, flight)),
             },
             Err(Refused::Closed) => return None,
             Err(Refused::Answer(status, message)) => {
@@ -182,15 +179,20 @@ fn calls_model(request: &Request) -> bool {
     request.method == "POST" && (path == "/predict" || path.starts_with("/custom-explain/"))
 }
 
-/// The answer to a request that calls the model.
-fn with_model(request: &Request, state: &State) -> Response {
+/// Whether somebody still waits for the answer.
+fn wanted(request: &Request, reader: &Reader) -> bool {
+    request.deadline.is_none_or(|end| Instant::now() < end) && !reader.left()
+}
+
+/// The answer to a request that calls the model, if it is still `wanted` when the model is free.
+fn with_model(request: &Request, state: &State, wanted: &dyn Fn() -> bool) -> Response {
     let (path, name) = match request.path.strip_prefix("/custom-explain/") {
         Some(name) => ("custom-explain", Some(name)),
         None => ("predict", None),
     };
     let answer = catch_unwind(AssertUnwindSafe(|| match name {
-        Some(name) => explain(name, &request.body, state).map(|body| (JSON, body)),
-        None => predict(&request.body, state).map(|body| (ARROW_STREAM, body)),
+        Some(name) => explain(name, &request.body, state, wanted).map(|body| (JSON, body)),
+        None => predict(&request.body, state, wanted).map(|body| (ARROW_STREAM, body)),
     }));
     match answer {
         Ok(Ok((media_type, body))) => Response {
@@ -208,11 +210,11 @@ fn with_model(request: &Request, state: &State) -> Response {
     }
 }
 
-fn predict(body: &[u8], state: &State) -> Result<Vec<u8>, RunnerError> {
+fn predict(body: &[u8], state: &State, wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, RunnerError> {
     let model = state.model()?;
     let table = decoded(body, state)?;
     let _permit = state.permit();
-    let (seconds, columns) = model.predict(&table)?;
+    let (seconds, columns) = model.predict(&table, wanted)?;
     state.metrics.predicted(seconds, table.rows);
     encode::stream(&state.config.outputs, columns, table.rows)
 }
@@ -227,7 +229,12 @@ fn decoded(body: &[u8], state: &State) -> Result<decode::Table, RunnerError> {
     })
 }
 
-fn explain(name: &str, body: &[u8], state: &State) -> Result<Vec<u8>, RunnerError> {
+fn explain(
+    name: &str,
+    body: &[u8],
+    state: &State,
+    wanted: &dyn Fn() -> bool,
+) -> Result<Vec<u8>, RunnerError> {
     let model = state.model()?;
     let name = percent_decoded(name)
         .ok_or_else(|| failure(RunnerErrorKind::BadRequest, "the name is not UTF-8"))?;
@@ -239,7 +246,7 @@ fn explain(name: &str, body: &[u8], state: &State) -> Result<Vec<u8>, RunnerErro
         ));
     }
     let _permit = state.permit();
-    model.explain(&name, &table)
+    model.explain(&name, &table, wanted)
 }
 
 const fn status(kind: RunnerErrorKind) -> u16 {
@@ -248,6 +255,7 @@ const fn status(kind: RunnerErrorKind) -> u16 {
         RunnerErrorKind::NoSuchHook => 404,
         RunnerErrorKind::TooLarge => 413,
         RunnerErrorKind::NotReady => 503,
+        RunnerErrorKind::TooLate => 504,
         _ => 500,
     }
 }

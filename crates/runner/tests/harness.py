@@ -147,21 +147,24 @@ class Runner:
         assert answer.status == 200, answer.json["error"]
         return self
 
-    def predict(self, table, on=None):
-        return self.call("POST", "/predict", stream(table), {"content-type": ARROW}, on=on)
+    def predict(self, table, on=None, headers=None):
+        headers = {"content-type": ARROW, **(headers or {})}
+        return self.call("POST", "/predict", stream(table), headers, on=on)
 
     def explain(self, name, table):
         path = "/custom-explain/" + urllib.parse.quote(name)
         return self.call("POST", path, stream(table), {"content-type": ARROW})
 
-    def raw(self, data):
-        """What comes back for these bytes, until the connection ends."""
+    def raw(self, data, finish=True):
+        """What comes back for these bytes, until the connection ends. A client that has said that
+        it sends no more is taken to have left: the model is not called for it."""
         with socket.socket(socket.AF_UNIX) as conn:
             conn.settimeout(60)
             conn.connect(self.socket)
             try:
                 conn.sendall(data)
-                conn.shutdown(socket.SHUT_WR)
+                if finish:
+                    conn.shutdown(socket.SHUT_WR)
             except BrokenPipeError:
                 pass
             out = b""

@@ -7,6 +7,10 @@ use crate::{DataType, layout::container};
 /// Media type of tables in both directions of `POST /predict`.
 pub const ARROW_STREAM: &str = "application/vnd.apache.arrow.stream";
 
+/// Header of a request that calls the model: the milliseconds that its answer is waited for. A call
+/// that could begin only after them is not made.
+pub const TIMEOUT_HEADER: &str = "luthier-timeout-ms";
+
 /// Environment variable by which a memory-hungry allocator or BLAS is told how many threads to
 /// use; see [`RunnerConfig::threads`].
 pub const THREADS_ENV: &str = "OMP_NUM_THREADS";
@@ -133,6 +137,8 @@ pub enum RunnerErrorKind {
     TooLarge,
     /// The model is not ready.
     NotReady,
+    /// The time of the request was over, or its sender gone, before the model could be called.
+    TooLate,
     /// The package has no such hook.
     NoSuchHook,
     /// A fault of the runner.

@@ -18,10 +18,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use luthier_types::runner::{LoadPhase, Ready, RunnerError, RunnerErrorKind};
+use luthier_types::runner::{LoadPhase, Ready, RunnerError, RunnerErrorKind, TIMEOUT_HEADER};
 use tempfile::TempDir;
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -46,6 +46,9 @@ pub(crate) enum Answer {
     Held,
     /// Not at all.
     Never,
+    /// Once another answer has been set, by ending the connection, whatever the client does: a
+    /// model cannot be interrupted.
+    Deaf,
 }
 
 struct Shared {
@@ -55,6 +58,8 @@ struct Shared {
     requests: AtomicUsize,
     running: AtomicUsize,
     most: AtomicUsize,
+    hang_ups: AtomicUsize,
+    timeout: Mutex<Option<u64>>,
 }
 
 /// A running server; ends with its value.
@@ -74,6 +79,8 @@ impl Runner {
             requests: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
+            hang_ups: AtomicUsize::new(0),
+            timeout: Mutex::new(None),
         });
         let task = listen(dir.path().join("r.sock"), shared.clone());
         Self {
@@ -101,6 +108,16 @@ impl Runner {
 
     pub(crate) fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// Clients of a `Deaf` one that said they do not wait any more.
+    pub(crate) fn hang_ups(&self) -> usize {
+        self.shared.hang_ups.load(Ordering::SeqCst)
+    }
+
+    /// The milliseconds that the last request could wait.
+    pub(crate) fn timeout(&self) -> Option<u64> {
+        *self.shared.timeout.lock().unwrap()
     }
 
     pub(crate) fn most_at_once(&self) -> usize {
@@ -144,8 +161,11 @@ fn listen(socket: PathBuf, shared: Arc<Shared>) -> JoinHandle<()> {
 }
 
 async fn connection(stream: UnixStream, shared: Arc<Shared>) {
-    if *shared.answer.borrow() == Answer::Torn {
-        return torn(stream, &shared).await;
+    let answer = shared.answer.borrow().clone();
+    match answer {
+        Answer::Torn => return torn(stream, &shared).await,
+        Answer::Deaf => return deaf(stream, &shared).await,
+        _ => {}
     }
     let service = service_fn(move |request| serve(request, shared.clone()));
     let _ = http1::Builder::new()
@@ -158,6 +178,16 @@ async fn torn(mut stream: UnixStream, shared: &Shared) {
     shared.requests.fetch_add(1, Ordering::SeqCst);
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\nthe first bytes only";
     let _ = stream.write_all(head).await;
+}
+
+async fn deaf(mut stream: UnixStream, shared: &Shared) {
+    let mut request = [0; 4096];
+    stream.readable().await.unwrap();
+    shared.requests.fetch_add(1, Ordering::SeqCst);
+    while stream.read(&mut request).await.unwrap() > 0 {}
+    shared.hang_ups.fetch_add(1, Ordering::SeqCst);
+    let mut answers = shared.answer.subscribe();
+    let _ = answers.wait_for(|a| *a != Answer::Deaf).await;
 }
 
 async fn serve(
@@ -173,6 +203,8 @@ async fn serve(
         return Ok(reply(phase == LoadPhase::Ready, &ready(phase)));
     }
     shared.requests.fetch_add(1, Ordering::SeqCst);
+    let timeout = request.headers().get(TIMEOUT_HEADER);
+    *shared.timeout.lock().unwrap() = timeout.map(|v| v.to_str().unwrap().parse().unwrap());
     let running = shared.running.fetch_add(1, Ordering::SeqCst) + 1;
     shared.most.fetch_max(running, Ordering::SeqCst);
     let body = request.into_body().collect().await.unwrap().to_bytes();
