@@ -1,5 +1,6 @@
 """A server under load: replicas that are killed, models that are exchanged, queues that are full."""
 
+import concurrent.futures
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import threading
 import time
 
 import fiddler as fdl
+import pytest
 
 import harness
 import packages
@@ -99,10 +101,84 @@ def test_an_update_costs_no_request(server, project, tmp_path):
     assert set(found[-100:]) == {2.5}
 
 
+ROWWISE = """
+    import time
+    import pandas as pd
+
+    class Model:
+        def predict(self, df):
+            time.sleep(0.02)
+            if (df["a"] < 0).any():
+                raise ValueError("negative: %s" % df["a"].min())
+            return pd.DataFrame({"score": df["a"] * 2.0 + df["b"]})
+
+    def get_model():
+        return Model()
+"""
+
+
+def asked(server, model, a: float):
+    """The status and the score, or the error, of a predict of one row."""
+    body = {"model_id": str(model.id), "data": [{**ROW, "a": a}]}
+    status, answer = server.call("POST", "/v3/predict", body)
+    found = answer["data"]["predictions"][0]["score"] if status == 200 else answer["error"]
+    return status, found
+
+
+def asked_at_once(server, model, values: list) -> list:
+    with concurrent.futures.ThreadPoolExecutor(len(values)) as pool:
+        return list(pool.map(lambda a: asked(server, model, a), values))
+
+
+def test_requests_that_have_to_wait_are_predicted_together(server, project, tmp_path):
+    model = packages.model(project)
+    packages.deploy(model, packages.write(tmp_path / "p", ROWWISE))
+    seen = of(server, model)
+    assert seen["batching"] == {"verdict": "batched"}
+    assert server.get(f"/v3/models/{model.id}/deployment")["batching"] == seen["batching"]
+    values = [float(a) for a in range(24)]
+    for _ in range(5):
+        answers = asked_at_once(server, model, values)
+        assert answers == [(200, a * 2.0 + 1.0) for a in values]
+    traffic = of(server, model)["traffic"]
+    assert traffic["requests"] == 120 and traffic["errors"] == 0
+    assert traffic["joined"] > 60 and traffic["calls"] < 60, traffic
+    # A row that the model refuses fails alone, with its own traceback.
+    values[7] = -7.0
+    answers = asked_at_once(server, model, values)
+    status, error = answers.pop(7)
+    assert status == 400 and "negative: -7.0" in error["message"], error
+    assert "raise ValueError" in error["evidence"]["output"]
+    assert answers == [(200, a * 2.0 + 1.0) for a in values if a >= 0]
+
+
+@pytest.mark.parametrize(
+    "predict, said, verdict",
+    [
+        ('df["a"] - df["a"].mean()', "", "depends_on_neighbours"),
+        ('df["a"] * 0 + time.perf_counter()', "", "not_deterministic"),
+        ('df["a"]', "batchable = False", "declined"),
+    ],
+)
+def test_models_that_are_not_predicted_together(server, project, tmp_path, predict, said, verdict):
+    package = ROWWISE.replace('df["a"] * 2.0 + df["b"]', predict)
+    package = package.replace("def get_model", f"{said}\n\n    def get_model")
+    model = packages.model(project, publish=True)
+    packages.deploy(model, packages.write(tmp_path / "p", package))
+    assert of(server, model)["batching"]["verdict"] == verdict
+    shown = server.cli("ps").stdout
+    assert f"no: {verdict.replace('_', ' ')}" in shown
+    asked_at_once(server, model, [float(a) for a in range(12)])
+    traffic = of(server, model)["traffic"]
+    assert (traffic["joined"], traffic["calls"], traffic["requests"]) == (0, 12, 12)
+
+
 SLOW = """
     import time
 
     class Model:
+        batchable = False
+
         def predict(self, df):
             print("called", flush=True)
             time.sleep(df["a"].max())

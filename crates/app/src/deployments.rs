@@ -6,15 +6,17 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use luthier_jobs::{JobKind, NewJob, StepContext};
 use luthier_store::{
+    batching,
     deployments::{self, Deployment},
     failed,
     models::{self, Model},
 };
 use luthier_types::{
-    Code, DeploymentParams, Error, Mebibytes, Millicpu, ModelId, Phase, Resources, Result,
+    Batching, Code, DeploymentParams, Error, Mebibytes, Millicpu, ModelId, Phase, Resources, Result,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::SqliteConnection;
 
 use crate::{
     App,
@@ -37,6 +39,8 @@ pub struct DeploymentView {
     pub image_uri: Option<String>,
     /// The image to use instead, when that one is deprecated.
     pub image_replaced_by: Option<String>,
+    /// Whether requests are predicted together; `None` until the model was tried.
+    pub batching: Option<Batching>,
 }
 
 /// What to change; absent figures stay.
@@ -123,9 +127,11 @@ impl App {
             Some(id) => deployments::revision(&mut db, id).await?,
             None => None,
         };
+        let batching = batching_of(&mut db, &deployment).await?;
         Ok(DeploymentView {
             deployment,
             card,
+            batching,
             image_replaced_by: revision
                 .as_ref()
                 .and_then(|r| self.replaced_by(&r.image_uri)),
@@ -182,6 +188,17 @@ impl App {
             memory: intent.memory,
         };
         Ok((view, JobCompact::new(id, DEPLOY_NAME)))
+    }
+}
+
+/// What was found of the revision that serves, or else of the one that shall.
+pub(crate) async fn batching_of(
+    db: &mut SqliteConnection,
+    d: &Deployment,
+) -> Result<Option<Batching>> {
+    match d.serving_revision.or(d.wanted_revision) {
+        Some(revision) => batching::of_revision(db, revision).await,
+        None => Ok(None),
     }
 }
 

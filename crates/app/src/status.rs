@@ -11,7 +11,7 @@ use luthier_store::{deployments, models};
 use luthier_types::{ModelId, Result};
 use serde_json::{Value, json};
 
-use crate::App;
+use crate::{App, deployments::batching_of};
 
 /// Labels that the deployment controller gives to replicas.
 const MODEL_LABEL: &str = "luthier.model";
@@ -55,6 +55,7 @@ impl App {
                 self.ask_replica(d.model_id, &mut value).await;
                 running.push(value);
             }
+            let batching = batching_of(&mut db, &d).await?;
             statuses.push(json!({
                 "id": d.id,
                 "model_id": d.model_id,
@@ -74,6 +75,8 @@ impl App {
                 "wanted_revision": d.wanted_revision,
                 "serving_revision": d.serving_revision,
                 "failure": d.failure,
+                "batching": batching,
+                "traffic": self.deps.gateway.stats(d.model_id),
                 "running": running,
                 "created_at": d.created_at,
                 "updated_at": d.updated_at,

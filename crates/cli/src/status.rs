@@ -1,6 +1,6 @@
 //! `luthier ps` and `luthier logs`.
 
-use luthier_types::Result;
+use luthier_types::{BatchingVerdict, Result};
 use serde_json::Value;
 
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
         "READY",
         "CPU",
         "MEMORY",
+        "BATCHED",
         "PYTHON",
         "IMAGE",
         "LAST FAILURE",
@@ -76,6 +77,7 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
             ),
             word(&deployment["cpu"]),
             format!("{used} of {} MiB", word(&deployment["memory"])),
+            batched(&deployment["batching"]["verdict"]),
             replicas
                 .first()
                 .map_or_else(String::new, |r: &Value| word(&r["python"])),
@@ -88,6 +90,12 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
     }
     output::table(&rows);
     Ok(())
+}
+
+/// Whether requests are predicted together, and why not.
+fn batched(verdict: &Value) -> String {
+    serde_json::from_value::<BatchingVerdict>(verdict.clone())
+        .map_or_else(|_| "-".to_owned(), |verdict| verdict.to_string())
 }
 
 /// Runs `luthier logs`.

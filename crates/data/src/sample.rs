@@ -48,8 +48,9 @@ pub fn head_parquet(path: &Path, columns: &[&Column], n: usize) -> Result<Record
     take(path, columns, |rows| once(0..rows.min(n)).collect())
 }
 
-/// `n` equal made-up rows that fit the columns: the middle of a numeric column's range, true, the
-/// first category, a fixed text, 2024-01-01. They serve to see whether a model answers at all.
+/// `n` made-up rows that fit the columns. The first is the middle of a numeric column's range, true,
+/// the first category, a fixed text, 2024-01-01; the others differ from it as far as the schema
+/// says what else there is. They serve to see whether and how a model answers.
 ///
 /// # Errors
 /// [`luthier_types::Code::Internal`] when the table cannot be made.
@@ -58,7 +59,7 @@ pub fn synthetic_rows(columns: &[&Column], n: usize) -> Result<RecordBatch, Erro
         .iter()
         .map(|column| {
             let mut cells = Cells::new(column.data_type, n);
-            (0..n).for_each(|_| synthetic(column, &mut cells));
+            (0..n).for_each(|row| synthetic(column, row, &mut cells));
             cells.finish()
         })
         .collect();
@@ -67,26 +68,32 @@ pub fn synthetic_rows(columns: &[&Column], n: usize) -> Result<RecordBatch, Erro
         .map_err(|e| Error::internal("making up rows", e))
 }
 
-fn synthetic(column: &Column, cells: &mut Cells) {
+fn synthetic(column: &Column, row: usize, cells: &mut Cells) {
     const NEW_YEAR_2024: i64 = 1_704_067_200_000_000;
-    let middle = column
-        .min
-        .zip(column.max)
-        .map(|(min, max)| min / 2.0 + max / 2.0);
+    const DAY: i64 = 86_400_000_000;
+    /// Where in its range a number lies, row after row; its ends are left alone.
+    const PARTS: [f64; 5] = [0.5, 0.25, 0.75, 0.375, 0.625];
+    let part = PARTS[row % PARTS.len()];
+    let number = |unranged: f64| match column.min.zip(column.max) {
+        Some((min, max)) => min * (1.0 - part) + max * part,
+        None => unranged + row as f64,
+    };
+    let category = |list: &Vec<Value>| list.get(row % list.len().max(1)).cloned();
     let put = match column.data_type {
-        DataType::Float => cells.float(middle.unwrap_or(5.5)),
-        DataType::Int => cells.float(middle.unwrap_or(5.0).round()),
-        DataType::Bool => cells.bool(true),
-        DataType::Str | DataType::Category => {
-            match column.categories.as_ref().and_then(|list| list.first()) {
-                Some(Value::String(text)) => cells.text(text),
-                Some(Value::Bool(value)) => cells.bool(*value),
-                Some(other) => cells.text(&other.to_string()),
-                None => cells.text("mock_value"),
-            }
+        DataType::Float => cells.float(number(5.5)),
+        DataType::Int => cells.float(number(5.0).round()),
+        DataType::Bool => cells.bool(row.is_multiple_of(2)),
+        DataType::Str | DataType::Category => match column.categories.as_ref().and_then(category) {
+            Some(Value::String(text)) => cells.text(&text),
+            Some(Value::Bool(value)) => cells.bool(value),
+            Some(other) => cells.text(&other.to_string()),
+            None => cells.text("mock_value"),
+        },
+        DataType::Timestamp => cells.time(NEW_YEAR_2024 + DAY * row as i64),
+        DataType::Vector => {
+            let value = 0.5 + row as f64;
+            cells.vector(&vec![value; column.n_dimensions.unwrap_or(1) as usize])
         }
-        DataType::Timestamp => cells.time(NEW_YEAR_2024),
-        DataType::Vector => cells.vector(&vec![0.5; column.n_dimensions.unwrap_or(1) as usize]),
     };
     if put.is_err() {
         // Only a range beyond the integers gets here.

@@ -16,6 +16,7 @@ use crate::errors::runner_error;
 const TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 
 /// A request that can be sent more than once.
+#[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,

@@ -11,10 +11,11 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use luthier_ports::Predictor;
 use luthier_types::{ModelId, ReplicaId, Result};
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use crate::{
-    call::{self, Call},
+    call::Call,
     model::{self, Model, Serving},
     replica::Replica,
 };
@@ -31,6 +32,9 @@ pub struct Options {
     pub waiting_bytes: usize,
     /// Largest answer taken from a replica, in bytes.
     pub max_answer: usize,
+    /// How long a request that could be joined waits for a replica without such a call, before it
+    /// takes a second place beside one.
+    pub patience: Duration,
     /// How long a call that nobody waits for any more may keep its place in the replica.
     pub linger: Duration,
 }
@@ -42,6 +46,7 @@ impl Default for Options {
             waiting: 256,
             waiting_bytes: 256 << 20,
             max_answer: 256 << 20,
+            patience: Duration::from_millis(5),
             linger: Duration::from_secs(5),
         }
     }
@@ -57,7 +62,7 @@ pub struct ReplicaEndpoint {
 }
 
 /// How a model is doing. Counts are since the model was first set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Replicas that traffic reaches.
     pub replicas: usize,
@@ -69,6 +74,19 @@ pub struct Stats {
     pub requests: u64,
     /// Of these, failed.
     pub errors: u64,
+    /// Calls of replicas so far.
+    pub calls: u64,
+    /// Requests that were answered by a call made for several.
+    pub joined: u64,
+}
+
+/// What is known of the package that the replicas run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Package {
+    /// The columns it returns.
+    pub outputs: Vec<String>,
+    /// Whether requests may be predicted together.
+    pub batching: bool,
 }
 
 /// Replicas that traffic no longer reaches, but that may still be answering.
@@ -112,14 +130,9 @@ impl Gateway {
         self.failed.clone()
     }
 
-    /// Lets traffic of `model` reach exactly `replicas`, whose package returns `outputs`. Requests
-    /// underway go on in the replicas that were taken out, which are given back.
-    pub fn set(
-        &self,
-        model: ModelId,
-        replicas: Vec<ReplicaEndpoint>,
-        outputs: Vec<String>,
-    ) -> Retired {
+    /// Lets traffic of `model` reach exactly `replicas`, which run `package`. Requests underway go
+    /// on in the replicas that were taken out, which are given back.
+    pub fn set(&self, model: ModelId, replicas: Vec<ReplicaEndpoint>, package: Package) -> Retired {
         let model = self
             .models
             .write()
@@ -139,7 +152,7 @@ impl Gateway {
                     .unwrap_or_else(|| Arc::new(Replica::new(new.id, new.socket)))
             })
             .collect();
-        let old = model.replace(Serving { replicas, outputs });
+        let old = model.replace(Serving { replicas, package });
         retired(&old, &model.serving())
     }
 
@@ -167,9 +180,7 @@ impl Gateway {
         inputs: RecordBatch,
         deadline: Instant,
     ) -> Result<RecordBatch> {
-        let call = Call::predict(&inputs)?;
-        let (body, serving) = self.model(model)?.ask(&call, deadline).await?;
-        call::prediction(body, &serving.outputs, inputs.num_rows())
+        self.model(model)?.predict(inputs, deadline).await
     }
 
     /// Calls the explain hook `name` of the package of `model`.
@@ -184,8 +195,7 @@ impl Gateway {
         deadline: Instant,
     ) -> Result<serde_json::Value> {
         let call = Call::hook(name, inputs)?;
-        let (body, _) = self.model(model)?.ask(&call, deadline).await?;
-        call::json(&body)
+        self.model(model)?.explain(call, deadline).await
     }
 
     /// The predictor of `model`, whether it serves now or not.

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use luthier_types::ReplicaId;
 
 use crate::{
     connection::{Connection, Failure, HangUp},
@@ -22,11 +23,13 @@ use crate::{
 pub(crate) struct Place {
     model: Arc<Model>,
     replica: Arc<Replica>,
+    small: bool,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.model.left(&self.replica);
+        self.replica.leave(self.small);
+        self.model.dispatch();
     }
 }
 
@@ -44,16 +47,24 @@ struct Underway {
 }
 
 impl Place {
-    /// Takes one of `limit` places; `None` when all are taken.
-    pub(crate) fn take(model: &Arc<Model>, replica: &Arc<Replica>, limit: usize) -> Option<Self> {
-        replica.enter(limit).then(|| Self {
+    /// Takes one of `limit` places, for a call that could be joined if it is `small`; `None` when
+    /// all are taken.
+    pub(crate) fn take(
+        model: &Arc<Model>,
+        replica: &Arc<Replica>,
+        limit: usize,
+        small: bool,
+    ) -> Option<Self> {
+        replica.enter(limit, small).then(|| Self {
             model: model.clone(),
             replica: replica.clone(),
+            small,
         })
     }
 
-    pub(crate) fn replica(&self) -> &Arc<Replica> {
-        &self.replica
+    /// The replica it is in.
+    pub(crate) fn id(&self) -> ReplicaId {
+        self.replica.id
     }
 
     /// Sends a request and reads the answer, at most `limit` bytes of it. When this is dropped

@@ -1,16 +1,40 @@
-//! Who waits for a replica of one model: first come, first served. No clock, no IO.
+//! Who waits for a replica of one model, and what goes there together. No clock, no IO.
+//!
+//! First come, first served. An entry may take others with it that wait behind it and are like it:
+//! they are predicted as one table. Nothing waits to be joined; what is joined has been waiting.
 
 use std::collections::VecDeque;
+
+/// What can wait.
+pub(crate) trait Waits {
+    /// Bytes of memory that it holds.
+    fn bytes(&self) -> usize;
+    /// Rows to predict.
+    fn rows(&self) -> usize;
+    /// Whether it may be predicted in one table with `other`: an equivalence.
+    fn goes_with(&self, other: &Self) -> bool;
+}
+
+/// How much may go together. One entry always goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) entries: usize,
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Bounds {
+    /// Nothing goes together.
+    pub(crate) const ALONE: Self = Self {
+        entries: 1,
+        rows: 0,
+        bytes: 0,
+    };
+}
 
 /// Names an entry for as long as it waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
-
-/// What can wait.
-pub(crate) trait Weighs {
-    /// Bytes of memory that it holds.
-    fn bytes(&self) -> usize;
-}
 
 /// Entries in the order in which they are served.
 #[derive(Debug)]
@@ -30,7 +54,7 @@ impl<T> Default for Queue<T> {
     }
 }
 
-impl<T: Weighs> Queue<T> {
+impl<T: Waits> Queue<T> {
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
@@ -71,15 +95,46 @@ impl<T: Weighs> Queue<T> {
         self.remove_at(at)
     }
 
-    /// Takes the first entry for which `choose` finds something, with that. Those before it keep
-    /// their turn.
-    pub(crate) fn take<R>(&mut self, choose: impl Fn(&T) -> Option<R>) -> Option<(R, T)> {
+    /// Takes every entry that is `lost`, in order.
+    pub(crate) fn remove_all(&mut self, lost: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut out = vec![];
+        while let Some(at) = self.entries.iter().position(|(_, entry)| lost(entry)) {
+            out.extend(self.remove_at(at));
+        }
+        out
+    }
+
+    /// Takes the first entry for which `choose` finds something, with that, and of those behind it
+    /// that go with it as many as the bounds allow, in order. Those before it keep their turn.
+    pub(crate) fn take<R>(
+        &mut self,
+        bounds: Bounds,
+        choose: impl Fn(&T) -> Option<R>,
+    ) -> Option<(R, Vec<T>)> {
         let (at, found) = self
             .entries
             .iter()
             .enumerate()
             .find_map(|(at, (_, entry))| choose(entry).map(|found| (at, found)))?;
-        Some((found, self.remove_at(at)?))
+        let mut group = vec![self.remove_at(at)?];
+        let (mut rows, mut bytes) = (group[0].rows(), group[0].bytes());
+        let mut next = at;
+        while group.len() < bounds.entries
+            && let Some((_, entry)) = self.entries.get(next)
+        {
+            if !group[0].goes_with(entry) {
+                next += 1;
+                continue;
+            }
+            rows = rows.saturating_add(entry.rows());
+            bytes = bytes.saturating_add(entry.bytes());
+            // None overtakes another like it by being smaller.
+            if rows > bounds.rows || bytes > bounds.bytes {
+                break;
+            }
+            group.extend(self.remove_at(next));
+        }
+        Some((found, group))
     }
 
     fn remove_at(&mut self, at: usize) -> Option<T> {
@@ -88,3 +143,6 @@ impl<T: Weighs> Queue<T> {
         Some(entry)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ pub(crate) struct Replica {
     pub(crate) socket: PathBuf,
     idle: Mutex<Vec<Connection>>,
     in_flight: AtomicUsize,
+    /// Of these, calls that could have been joined.
+    small: AtomicUsize,
     /// Until when others are preferred, because an exchange failed.
     suspect: Mutex<Option<Instant>>,
     /// Told when nothing is in flight any more.
@@ -37,6 +39,7 @@ impl Replica {
             socket,
             idle: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            small: AtomicUsize::new(0),
             suspect: Mutex::default(),
             drained: Notify::new(),
         }
@@ -50,17 +53,30 @@ impl Replica {
         lock(&self.suspect).is_some_and(|until| now < until)
     }
 
+    /// Whether a call runs that could have been joined.
+    pub(crate) fn has_small(&self) -> bool {
+        self.small.load(Ordering::Acquire) > 0
+    }
+
     /// Takes one of `limit` places; false when all are taken.
-    pub(crate) fn enter(&self, limit: usize) -> bool {
-        self.in_flight
+    pub(crate) fn enter(&self, limit: usize, small: bool) -> bool {
+        let entered = self
+            .in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| {
                 (n < limit).then_some(n + 1)
             })
-            .is_ok()
+            .is_ok();
+        if entered && small {
+            self.small.fetch_add(1, Ordering::AcqRel);
+        }
+        entered
     }
 
     /// Gives the place back.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn leave(&self, small: bool) {
+        if small {
+            self.small.fetch_sub(1, Ordering::AcqRel);
+        }
         if self.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.drained.notify_waiters();
         }

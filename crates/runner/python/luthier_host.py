@@ -172,6 +172,19 @@ def make_model(module, directory):
     return model
 
 
+def declines_batching(module, model):
+    """Whether the model, or else package.py, says `batchable = False`."""
+    for owner in (model, module):
+        try:
+            said = getattr(owner, "batchable", None)
+            if said is not None:
+                return not said
+        except Exception:
+            # Whatever it is, it is no leave.
+            return True
+    return False
+
+
 class Host:
     """The loaded model. Every method may be called from any thread."""
 
@@ -266,7 +279,7 @@ def load(server, directory, inputs, outputs, key):
     # some request, which takes 60 ms and more with pandas and scikit-learn.
     gc.collect()
     gc.freeze()
-    return host, seconds
+    return host, seconds, declines_batching(module, model)
 
 
 def run(config):
@@ -277,8 +290,8 @@ def run(config):
     faulthandler.enable()
     server = luthier_runner.start(config, "%d.%d.%d" % sys.version_info[:3], list(sys.path))
     try:
-        host, seconds = load(server, *server.package())
-        server.ready(seconds, host.predict, host.explain)
+        host, seconds, declines = load(server, *server.package())
+        server.ready(seconds, host.predict, host.explain, declines)
     except LoadFailed as error:
         server.failed(*error.failure)
     except BaseException as error:

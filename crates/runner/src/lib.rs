@@ -76,10 +76,17 @@ impl Server {
         self.state.loading(import_seconds);
     }
 
-    fn ready(&self, load_seconds: f64, predict: Py<PyAny>, explain: Py<PyAny>) {
+    fn ready(
+        &self,
+        load_seconds: f64,
+        predict: Py<PyAny>,
+        explain: Py<PyAny>,
+        declines_batching: bool,
+    ) {
         // Loading may have put handlers of its own in the place of ours.
         process::take_stop_signals();
-        self.state.ready(load_seconds, Model::new(predict, explain));
+        let model = Model::new(predict, explain);
+        self.state.ready(load_seconds, model, declines_batching);
     }
 
     fn failed(

@@ -33,6 +33,7 @@ struct Load {
     import_seconds: Option<f64>,
     load_seconds: Option<f64>,
     error: Option<RunnerError>,
+    declines_batching: bool,
     model: Option<Arc<Model>>,
 }
 
@@ -67,6 +68,7 @@ impl State {
                 import_seconds: None,
                 load_seconds: None,
                 error: None,
+                declines_batching: false,
                 model: None,
             }),
             flight: Mutex::default(),
@@ -95,10 +97,11 @@ impl State {
         load.import_seconds = Some(import_seconds);
     }
 
-    pub(crate) fn ready(&self, load_seconds: f64, model: Model) {
+    pub(crate) fn ready(&self, load_seconds: f64, model: Model, declines_batching: bool) {
         let mut load = lock(&self.load);
         load.phase = LoadPhase::Ready;
         load.load_seconds = Some(load_seconds);
+        load.declines_batching = declines_batching;
         load.model = Some(Arc::new(model));
     }
 
@@ -118,6 +121,7 @@ impl State {
             memory_bytes: process::memory_bytes(),
             python: self.python.clone(),
             packages: self.packages.get().cloned().unwrap_or_default(),
+            declines_batching: load.declines_batching,
             error: load.error.clone(),
         };
         (ready.phase == LoadPhase::Ready && !self.draining(), ready)

@@ -183,3 +183,19 @@ def test_the_log_is_written_at_once(pandas_env):
     source = GOOD + "import sys\nprint('é out')\nsys.stderr.write('err\\n')\nwhile True: pass\n"
     with Runner(pandas_env, {"package.py": source}, [("y", "float")], ["y"]) as runner:
         wait_for(lambda: {"é out", "err"} <= set(runner.log.read_text().split("\n")))
+
+
+@pytest.mark.parametrize(
+    "source, declined",
+    [
+        (GOOD, False),
+        ("batchable = False\n" + GOOD, True),
+        (GOOD.replace("class Model:", "class Model:\n    batchable = False"), True),
+        # The model knows better than its module.
+        ("batchable = False\n" + GOOD.replace("class Model:", "class Model:\n    batchable = True"), False),
+        (GOOD.replace("class Model:", "class Model:\n    batchable = property(lambda self: 1 / 0)"), True),
+    ],
+)  # fmt: skip
+def test_a_package_can_decline_batching(source, declined):
+    with Runner(WITH_PANDAS[0], {"package.py": source}, [("y", "float")], ["y"]) as runner:
+        assert runner.ready().health().json["declines_batching"] is declined

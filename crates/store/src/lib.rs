@@ -7,6 +7,7 @@
 
 pub mod artifacts;
 pub mod baselines;
+pub mod batching;
 pub mod blobs;
 pub mod datasets;
 pub mod deployments;

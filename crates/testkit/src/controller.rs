@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use luthier_gateway::{Gateway, ReplicaEndpoint};
+use luthier_gateway::{Gateway, Package, ReplicaEndpoint};
 use luthier_store::{
     Store,
     deployments::{self, Deployment, Observation},
@@ -82,12 +82,15 @@ async fn pass(store: &Store, gateway: &Gateway, behaviour: &Behaviour, sockets: 
             deployments::observe(&mut db, d.id, &seen).await.unwrap();
             if seen.phase == Phase::Ready {
                 let card = luthier_store::models::get(&mut db, d.model_id).await;
-                let outputs = card.unwrap().map(|c| c.spec.outputs).unwrap_or_default();
+                let package = Package {
+                    outputs: card.unwrap().map(|c| c.spec.outputs).unwrap_or_default(),
+                    batching: false,
+                };
                 let endpoints = sockets.iter().map(|socket| ReplicaEndpoint {
                     id: ReplicaId::new(),
                     socket: socket.clone(),
                 });
-                drop(gateway.set(d.model_id, endpoints.collect(), outputs));
+                drop(gateway.set(d.model_id, endpoints.collect(), package));
             } else if seen.phase == Phase::Stopped {
                 drop(gateway.clear(d.model_id));
             }

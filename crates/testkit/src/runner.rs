@@ -167,6 +167,7 @@ fn ready() -> Ready {
         memory_bytes: 1,
         python: "3.11.7".to_owned(),
         packages,
+        declines_batching: false,
         error: None,
     }
 }

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod batching;
 mod deployment;
 mod digest;
 mod error;
@@ -15,6 +16,7 @@ mod requirements;
 pub mod runner;
 mod units;
 
+pub use batching::{Batching, BatchingVerdict};
 pub use deployment::{ArtifactStatus, ArtifactType, DeploymentParams, DeploymentType, Phase};
 pub use digest::{Digest, EnvId, ParseDigestError};
 pub use error::{Code, Error, Evidence, Fault, Result};

@@ -99,6 +99,9 @@ pub struct Ready {
     pub python: String,
     /// Versions of the libraries installed in the environment, by normalised name.
     pub packages: serde_json::Map<String, serde_json::Value>,
+    /// Whether the package says that rows of several requests must not be predicted together.
+    #[serde(default)]
+    pub declines_batching: bool,
     /// Set when `phase` is `failed`.
     pub error: Option<RunnerError>,
 }

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use luthier_app::App;
+use luthier_store::batching;
 use luthier_testkit::{Answer, World};
 use luthier_types::{
-    Code, ModelId, Result,
+    Batching, BatchingVerdict, Code, ModelId, Result,
     runner::{RunnerError, RunnerErrorKind},
 };
 use serde_json::{Value, json};
@@ -148,4 +149,35 @@ async fn a_changed_model_is_read_again_once_it_is_forgotten() {
     world.app.forget_model(model);
     let answer = predict(&world.app, body).await.unwrap();
     assert_eq!(answer, json!([{ "y": 5.0 }]));
+}
+
+#[tokio::test]
+async fn a_deployment_says_whether_it_is_batched_and_how_its_traffic_is() {
+    let (world, model, _runner) = serving().await;
+    let body = json!({ "model_id": model, "data": [{ "a": 1, "b": 1, "c": "x" }] });
+    predict(&world.app, body).await.unwrap();
+    let view = world.app.deployment(model).await.unwrap();
+    assert_eq!(view.batching, None, "not tried yet");
+    let found = Batching {
+        verdict: BatchingVerdict::DependsOnNeighbours,
+        detail: Some("row 0".to_owned()),
+    };
+    let revision = view.deployment.serving_revision.unwrap();
+    let mut db = world.store().write().await.unwrap();
+    for found in [found.clone(), BatchingVerdict::Batched.into()] {
+        batching::insert(&mut db, revision, &found).await.unwrap();
+    }
+    db.commit().await.unwrap();
+    let view = world.app.deployment(model).await.unwrap();
+    assert_eq!(view.batching, Some(found), "what was found first stays");
+    let statuses = world.app.deployment_statuses().await.unwrap();
+    assert_eq!(
+        statuses[0]["batching"],
+        json!({ "verdict": "depends_on_neighbours", "detail": "row 0" })
+    );
+    let traffic = &statuses[0]["traffic"];
+    assert_eq!(
+        (&traffic["calls"], &traffic["waiting"]),
+        (&json!(1), &json!(0))
+    );
 }

@@ -15,10 +15,12 @@
 //! that the gateway knows them before the first request comes.
 
 mod adopt;
+mod batching;
 mod failure;
 pub mod plan;
 mod replica;
 mod spec;
+mod traffic;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -27,7 +29,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use luthier_gateway::{Gateway, ReplicaEndpoint, Retired};
+use luthier_gateway::{Gateway, Retired};
 use luthier_ports::{BlobStore, ContainerId, ContainerRuntime};
 use luthier_store::{
     Store,
@@ -70,6 +72,8 @@ pub struct Settings {
     pub liveness_timeout: Duration,
     /// After so many failed checks in a row it is replaced.
     pub liveness_failures: u32,
+    /// How long it may take to try whether a new revision can be batched.
+    pub batching_timeout: Duration,
     /// Longest time between passes, and between searches for containers that belong to nothing.
     pub interval: Duration,
     /// Whether the CPU reservation is a hard cap as well.
@@ -92,6 +96,7 @@ impl Default for Settings {
             liveness_interval: Duration::from_secs(3),
             liveness_timeout: Duration::from_secs(5),
             liveness_failures: 3,
+            batching_timeout: Duration::from_secs(10),
             interval: Duration::from_secs(5),
             cpu_cap: false,
             runner_threads: runner::HTTP_THREADS,
@@ -371,11 +376,7 @@ impl Core {
         plan: &Plan,
         serving: Option<Template>,
     ) -> Result<()> {
-        let outputs = match serving {
-            Some(template) => self.revision(template.revision).await?.outputs.clone(),
-            None => vec![],
-        };
-        self.direct(deployment.id, &plan.traffic, outputs);
+        self.direct(deployment.id, &plan.traffic, serving).await?;
         for id in &plan.remove {
             self.end(*id);
         }
@@ -391,33 +392,6 @@ impl Core {
             self.bring_up(id, revision, From::Start);
         }
         Ok(())
-    }
-
-    /// Tells the gateway who serves, if that has changed.
-    fn direct(&mut self, deployment: DeploymentId, traffic: &[ReplicaId], outputs: Vec<String>) {
-        let Some(kept) = self.kept.get_mut(&deployment) else {
-            return;
-        };
-        if kept.traffic == traffic {
-            return;
-        }
-        kept.traffic = traffic.to_vec();
-        let run = &self.deps.run_dir;
-        let endpoints = traffic.iter().map(|id| ReplicaEndpoint {
-            id: *id,
-            socket: RunDir::new(run, *id).socket(),
-        });
-        let retired = if traffic.is_empty() {
-            self.deps.gateway.clear(kept.model)
-        } else {
-            let endpoints = endpoints.collect();
-            self.deps.gateway.set(kept.model, endpoints, outputs)
-        };
-        for (id, retired) in retired.split() {
-            if let Some(replica) = self.replicas.get_mut(&id) {
-                replica.retired = Some(retired);
-            }
-        }
     }
 
     fn bring_up(&mut self, id: Identity, revision: Arc<Revision>, from: From) {
@@ -494,8 +468,9 @@ impl Core {
             .copied()
             .collect();
         for deployment in gone {
-            self.direct(deployment, &[], vec![]);
-            self.kept.remove(&deployment);
+            if let Some(kept) = self.kept.remove(&deployment) {
+                self.retire(self.deps.gateway.clear(kept.model));
+            }
         }
         let left: Vec<ReplicaId> = self
             .replicas

@@ -9,10 +9,14 @@
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Instant};
 
+use arrow_array::RecordBatch;
 use luthier_gateway::{Retired, client};
 use luthier_ports::{ContainerState, Exit};
-use luthier_store::deployments::Revision;
-use luthier_types::{Code, Error, Evidence, ReplicaId, Result, runner::LoadPhase};
+use luthier_store::{batching as store, deployments::Revision};
+use luthier_types::{
+    Batching, BatchingVerdict, Code, Error, Evidence, ReplicaId, Result,
+    runner::{LoadPhase, Ready},
+};
 use tokio::{
     io::AsyncReadExt as _,
     sync::{mpsc, oneshot, watch},
@@ -20,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    Deps,
+    Deps, batching,
     failure::{self, Moment},
     spec::{self, Identity, RunDir},
 };
@@ -116,15 +120,15 @@ impl Life {
     /// Lives until it dies.
     async fn live(&self, from: From) -> Result<Infallible> {
         if from != From::Serving {
-            self.load().await?;
-            self.validate().await?;
+            let ready = self.load().await?;
+            self.validate(&ready).await?;
         }
         let _ = self.events.send(Event::Ready(self.id.replica));
         self.serve().await
     }
 
     /// Waits until the model is loaded.
-    async fn load(&self) -> Result<()> {
+    async fn load(&self) -> Result<Ready> {
         let settings = &self.deps.settings;
         let deadline = Instant::now() + settings.load_timeout;
         let mut moment = Moment::Starting;
@@ -134,7 +138,7 @@ impl Life {
             peak = peak.max(memory);
             if let Ok(ready) = client::ready(&self.socket(), self.soon()).await {
                 match ready.phase {
-                    LoadPhase::Ready => return Ok(()),
+                    LoadPhase::Ready => return Ok(ready),
                     LoadPhase::Failed => {
                         let log = self.log().await;
                         return Err(failure::not_loaded(ready.error.as_ref(), log));
@@ -159,7 +163,7 @@ impl Life {
     }
 
     /// Lets it predict the revision's validation rows.
-    async fn validate(&self) -> Result<()> {
+    async fn validate(&self, ready: &Ready) -> Result<()> {
         let mut bytes = vec![];
         self.deps
             .blobs
@@ -172,14 +176,54 @@ impl Life {
             .map_err(|e| Error::internal("reading the validation rows", e))?;
         let deadline = Instant::now() + self.deps.settings.validation_timeout;
         let outputs = &self.revision.outputs;
-        let Err(error) = client::predict(&self.socket(), &rows, outputs, deadline).await else {
-            return Ok(());
+        let error = match client::predict(&self.socket(), &rows, outputs, deadline).await {
+            Ok(answer) => return self.find_batching(ready, &rows, &answer).await,
+            Err(error) => error,
         };
         if error.code() == Code::ModelUnavailable {
             // It broke off: most likely it has ended, which says more.
             self.ended_soon(Moment::Validating).await?;
         }
         Err(failure::not_valid(&error, self.log().await))
+    }
+
+    /// Finds out whether requests may be predicted together, unless an earlier replica of the
+    /// revision has.
+    async fn find_batching(
+        &self,
+        ready: &Ready,
+        rows: &RecordBatch,
+        answer: &RecordBatch,
+    ) -> Result<()> {
+        let revision = self.revision.id;
+        let known = {
+            let mut db = self.deps.store.read().await?;
+            store::of_revision(&mut db, revision).await?
+        };
+        if known.is_some() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + self.deps.settings.batching_timeout;
+        let found = if ready.declines_batching {
+            BatchingVerdict::Declined.into()
+        } else {
+            match batching::tried(&self.socket(), rows, answer, deadline).await {
+                Ok(found) => found,
+                Err(error) => {
+                    self.ended_soon(Moment::Validating).await?;
+                    Batching {
+                        verdict: BatchingVerdict::Failed,
+                        detail: Some(error.message().to_owned()),
+                    }
+                }
+            }
+        };
+        tracing::info!(%revision, verdict = ?found.verdict, detail = found.detail, "batching tried");
+        let mut db = self.deps.store.write().await?;
+        store::insert(&mut db, revision, &found).await?;
+        db.commit().await.map_err(luthier_store::failed(
+            "recording whether a revision is batched",
+        ))
     }
 
     /// Watches it while it serves.

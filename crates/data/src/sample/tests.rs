@@ -67,9 +67,16 @@ fn made_up_rows_fit_every_type() {
     columns[6].n_dimensions = Some(2);
     (columns[7].min, columns[7].max) = (Some(1.0), Some(4.0));
     (columns[8].min, columns[8].max) = (Some(f64::MAX), Some(f64::MAX));
-    let rows = synthetic_rows(&columns.iter().collect::<Vec<_>>(), 2).unwrap();
-    assert_eq!(rows.num_rows(), 2);
-    insta::assert_snapshot!(serde_json::to_string(&batch_to_rows(&rows)[1]).unwrap(), @r#"{"f":5.5,"i":5,"b":true,"s":"mock_value","c":"3","t":"2024-01-01T00:00:00.000000+00:00","v":[0.5,0.5],"ranged":3,"huge":1.7976931348623157e+308}"#);
+    let rows = synthetic_rows(&columns.iter().collect::<Vec<_>>(), 3).unwrap();
+    let text: Vec<String> = batch_to_rows(&rows)
+        .iter()
+        .map(|row| serde_json::to_string(row).unwrap())
+        .collect();
+    insta::assert_snapshot!(text.join("\n"), @r#"
+    {"f":5.5,"i":5,"b":true,"s":"mock_value","c":"3","t":"2024-01-01T00:00:00.000000+00:00","v":[0.5,0.5],"ranged":3,"huge":1.7976931348623157e+308}
+    {"f":6.5,"i":6,"b":false,"s":"mock_value","c":"x","t":"2024-01-02T00:00:00.000000+00:00","v":[1.5,1.5],"ranged":2,"huge":1.7976931348623157e+308}
+    {"f":7.5,"i":7,"b":true,"s":"mock_value","c":"3","t":"2024-01-03T00:00:00.000000+00:00","v":[2.5,2.5],"ranged":3,"huge":1.7976931348623157e+308}
+    "#);
 }
 
 proptest! {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod calls;
+mod joining;
 mod runner;
 mod waiting;
 
@@ -12,7 +13,7 @@ use std::{
 };
 
 use arrow_array::{Float64Array, RecordBatch, cast::AsArray as _, types::Float64Type};
-use luthier_gateway::{Gateway, Options, ReplicaEndpoint};
+use luthier_gateway::{Gateway, Options, Package, ReplicaEndpoint};
 use luthier_types::{ModelId, ReplicaId};
 
 use crate::runner::Runner;
@@ -36,8 +37,15 @@ pub(crate) fn serving(options: Options, runners: &[&Runner]) -> (Arc<Gateway>, M
     let gateway = Arc::new(Gateway::new(options));
     let model = ModelId::new();
     let set = runners.iter().map(|r| endpoint(r)).collect();
-    let _ = gateway.set(model, set, vec!["y".into()]);
+    drop(gateway.set(model, set, package(false)));
     (gateway, model)
+}
+
+pub(crate) fn package(batching: bool) -> Package {
+    Package {
+        outputs: vec!["y".into()],
+        batching,
+    }
 }
 
 /// Waits until `condition` holds.

@@ -40,10 +40,16 @@ pub(crate) enum Answer {
     Bytes(Vec<u8>),
     /// A refusal.
     Error(RunnerErrorKind),
+    /// A refusal when any input is negative, else as `Double`.
+    Picky,
+    /// The end of the connection when any input is negative, else as `Double`.
+    Mortal,
     /// The connection ends in the middle of the answer.
     Torn,
     /// Once another answer has been set, with that.
     Held,
+    /// As `Held` for more than one row, else as `Double`.
+    HeldJoined,
     /// Not at all.
     Never,
     /// Once another answer has been set, by ending the connection, whatever the client does: a
@@ -60,6 +66,7 @@ struct Shared {
     most: AtomicUsize,
     hang_ups: AtomicUsize,
     timeout: Mutex<Option<u64>>,
+    calls: Mutex<Vec<usize>>,
 }
 
 /// A running server; ends with its value.
@@ -81,6 +88,7 @@ impl Runner {
             most: AtomicUsize::new(0),
             hang_ups: AtomicUsize::new(0),
             timeout: Mutex::new(None),
+            calls: Mutex::default(),
         });
         let task = listen(dir.path().join("r.sock"), shared.clone());
         Self {
@@ -110,7 +118,7 @@ impl Runner {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// Clients of a `Deaf` one that said they do not wait any more.
+    /// Clients that said they do not wait any more.
     pub(crate) fn hang_ups(&self) -> usize {
         self.shared.hang_ups.load(Ordering::SeqCst)
     }
@@ -118,6 +126,11 @@ impl Runner {
     /// The milliseconds that the last request could wait.
     pub(crate) fn timeout(&self) -> Option<u64> {
         *self.shared.timeout.lock().unwrap()
+    }
+
+    /// The rows of each call so far.
+    pub(crate) fn calls(&self) -> Vec<usize> {
+        self.shared.calls.lock().unwrap().clone()
     }
 
     pub(crate) fn most_at_once(&self) -> usize {
@@ -190,10 +203,19 @@ async fn deaf(mut stream: UnixStream, shared: &Shared) {
     let _ = answers.wait_for(|a| *a != Answer::Deaf).await;
 }
 
+/// Counts a client that has left when it is dropped.
+struct Unanswered<'a>(&'a Shared);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.hang_ups.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 async fn serve(
     request: Request<Incoming>,
     shared: Arc<Shared>,
-) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
     if path == "/v2/health/live" {
         return Ok(Response::new(Full::default()));
@@ -208,15 +230,18 @@ async fn serve(
     let running = shared.running.fetch_add(1, Ordering::SeqCst) + 1;
     shared.most.fetch_max(running, Ordering::SeqCst);
     let body = request.into_body().collect().await.unwrap().to_bytes();
+    let unanswered = Unanswered(&shared);
+    let joined = luthier_data::from_ipc(body.clone()).unwrap().num_rows() > 1;
     let mut answers = shared.answer.subscribe();
     let answer = answers
-        .wait_for(|a| *a != Answer::Held)
+        .wait_for(|a| *a != Answer::Held && !(joined && *a == Answer::HeldJoined))
         .await
         .unwrap()
         .clone();
     if answer == Answer::Never {
         std::future::pending::<()>().await;
     }
+    std::mem::forget(unanswered);
     shared.running.fetch_sub(1, Ordering::SeqCst);
     if let Answer::Error(kind) = answer {
         return Ok(reply(false, &refusal(kind)));
@@ -224,18 +249,27 @@ async fn serve(
     if let Some(hook) = path.strip_prefix("/custom-explain/") {
         return Ok(reply(true, &serde_json::json!({"hook": hook})));
     }
+    let inputs = luthier_data::from_ipc(body).unwrap();
+    shared.calls.lock().unwrap().push(inputs.num_rows());
+    let x = inputs.column(0).as_primitive_opt::<Float64Type>();
+    let negative = x.is_some_and(|x| x.values().iter().any(|v| *v < 0.0));
     let bytes = match answer {
-        Answer::Bytes(bytes) => bytes,
-        answer => {
-            luthier_data::to_ipc(&table(&luthier_data::from_ipc(body).unwrap(), answer)).unwrap()
+        Answer::Picky if negative => {
+            return Ok(reply(false, &refusal(RunnerErrorKind::PredictRaised)));
         }
+        Answer::Mortal if negative => return Err(std::io::Error::other("killed by a row")),
+        Answer::Bytes(bytes) => bytes,
+        answer => luthier_data::to_ipc(&table(&inputs, answer)).unwrap(),
     };
     Ok(Response::new(Full::new(bytes.into())))
 }
 
 fn table(inputs: &RecordBatch, answer: Answer) -> RecordBatch {
-    let x = inputs.column(0).as_primitive::<Float64Type>();
-    let mut y: Float64Array = x.unary(|v| v * 2.0);
+    let x = inputs.column(0).as_primitive_opt::<Float64Type>();
+    let mut y: Float64Array = match x {
+        Some(x) => x.unary(|v| v * 2.0),
+        None => vec![0.0; inputs.num_rows()].into(),
+    };
     if answer == Answer::OneRow {
         y = y.slice(0, 1);
     }
@@ -263,6 +297,7 @@ fn ready(phase: LoadPhase) -> Ready {
         memory_bytes: 1,
         python: "3.11.0".into(),
         packages: serde_json::Map::new(),
+        declines_batching: false,
         error: None,
     }
 }

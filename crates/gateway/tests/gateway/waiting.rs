@@ -9,7 +9,7 @@ use luthier_gateway::{Gateway, Options};
 use luthier_types::Code;
 
 use crate::{
-    endpoint, rows,
+    endpoint, package, rows,
     runner::{Answer, Runner},
     serving, soon, until,
 };
@@ -109,7 +109,7 @@ async fn replicas_taken_out_finish_what_they_have_and_the_queue_moves_on() {
     until("it runs", || old.requests() == 1).await;
     let waiting = ask();
     until("it waits", || gateway.stats(model).unwrap().waiting == 1).await;
-    let retired = gateway.set(model, vec![endpoint(&new)], vec!["y".into()]);
+    let retired = gateway.set(model, vec![endpoint(&new)], package(false));
     waiting.await.unwrap().unwrap();
     assert_eq!(new.requests(), 1);
     old.answer(Answer::Double);

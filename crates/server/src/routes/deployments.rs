@@ -78,6 +78,7 @@ fn deployment(app: &App, view: &DeploymentView) -> Value {
         "memory": d.resources.memory,
         "phase": d.phase,
         "ready_replicas": d.ready_replicas,
+        "batching": view.batching,
         "created_at": time(d.created_at),
         "updated_at": time(d.updated_at),
         "created_by": user,

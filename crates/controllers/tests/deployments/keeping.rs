@@ -1,14 +1,11 @@
-//! The deployment controller in a world where containers are remembered and runners are played.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod world;
+//! Deployments kept as they are wanted.
 
 use std::{sync::Arc, time::Duration};
 
 use luthier_types::{Code, Mebibytes, Phase, runner::RunnerErrorKind};
 use tokio::sync::Semaphore;
-use world::{Play, World, exit};
+
+use crate::world::{Play, World, exit};
 
 #[tokio::test]
 async fn a_first_deployment_is_proven_and_serves() {

@@ -22,12 +22,12 @@ use luthier_ports::{
     fakes::{FakeRuntime, MemoryBlobs},
 };
 use luthier_store::{
-    Store,
+    Store, batching,
     deployments::{self, Deployment, Revision},
     models, projects,
 };
 use luthier_types::{
-    ArtifactStatus, ArtifactType, DeploymentId, DeploymentType, Digest, EnvId, InputType,
+    ArtifactStatus, ArtifactType, Batching, DeploymentId, DeploymentType, Digest, EnvId, InputType,
     Mebibytes, Millicpu, ModelId, ModelSchema, ModelSpec, Phase, ProjectId, ReplicaId, Resources,
     Result, RevisionId, Task,
     layout::{CacheLayout, container},
@@ -41,13 +41,24 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// The value of `x` in the row of [`World::predict`].
+const ASKED: f64 = 7.0;
+
 /// How the replicas of a revision behave.
 #[derive(Clone, Debug)]
 pub(crate) enum Play {
     /// They load and answer this value in column `y`.
     Answers(f64),
-    /// They load, and answer 1 to single rows only while the semaphore is open.
+    /// They load, and answer 1, to [`World::predict`] only while the semaphore is open.
     Holds(Arc<Semaphore>),
+    /// They load, and answer what this makes of the column `x`; where it makes nothing, they raise.
+    Computes(fn(&[f64]) -> Option<Vec<f64>>),
+    /// They load and answer 1, but do not want to be asked for several at once.
+    Declines,
+    /// They load and answer several rows, but end when they are asked for one.
+    EndsAlone,
+    /// The same, but never answer.
+    SilentAlone,
     /// They load and answer in another column.
     WrongColumn,
     /// Loading fails.
@@ -392,12 +403,18 @@ impl World {
     /// What the model answers for one row now.
     pub(crate) async fn predict(&self) -> Result<f64> {
         let rows =
-            RecordBatch::try_from_iter([("x", Arc::new(Float64Array::from(vec![7.0])) as _)])
+            RecordBatch::try_from_iter([("x", Arc::new(Float64Array::from(vec![ASKED])) as _)])
                 .unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         let answer = self.gateway.predict(self.model, rows, deadline).await?;
         let y = answer.column(0).as_any();
         Ok(y.downcast_ref::<Float64Array>().unwrap().value(0))
+    }
+
+    /// What was found of a revision.
+    pub(crate) async fn batching(&self, revision: RevisionId) -> Option<Batching> {
+        let mut db = self.store.read().await.unwrap();
+        batching::of_revision(&mut db, revision).await.unwrap()
     }
 
     /// A container that looks like a replica of a deployment that is no more.
@@ -498,40 +515,57 @@ async fn answer(
         return Ok(ready(&play));
     }
     let body = request.into_body().collect().await.unwrap().to_bytes();
-    let rows = luthier_data::from_ipc(body).unwrap().num_rows();
-    let (name, value) = match play {
-        Play::Answers(value) => ("y", value),
+    let rows = luthier_data::from_ipc(body).unwrap();
+    let x = rows.column(0).as_any();
+    let x = x.downcast_ref::<Float64Array>().unwrap().values();
+    let constant = |value: f64| vec![value; x.len()];
+    let (name, values) = match play {
+        Play::Answers(value) => ("y", constant(value)),
         Play::Holds(gate) => {
-            if rows == 1 {
+            if x[0] == ASKED {
                 let _ = gate.acquire().await;
             }
-            ("y", 1.0)
+            ("y", constant(1.0))
         }
-        Play::EndsPredicting => {
+        Play::Computes(compute) => match compute(x) {
+            Some(values) => ("y", values),
+            None => return Ok(refused(&error(RunnerErrorKind::PredictRaised))),
+        },
+        Play::Declines => ("y", constant(1.0)),
+        Play::EndsAlone | Play::SilentAlone if x.len() > 1 => ("y", constant(1.0)),
+        Play::SilentAlone => std::future::pending().await,
+        Play::EndsPredicting | Play::EndsAlone => {
             end();
             return Err(std::io::Error::other("ended"));
         }
-        _ => ("z", 0.0),
+        _ => ("z", constant(0.0)),
     };
-    let column = Arc::new(Float64Array::from(vec![value; rows])) as _;
+    let column = Arc::new(Float64Array::from(values)) as _;
     let batch = RecordBatch::try_from_iter([(name, column)]).unwrap();
     let bytes = luthier_data::to_ipc(&batch).unwrap();
     Ok(Response::new(Full::new(bytes.into())))
 }
 
+fn error(kind: RunnerErrorKind) -> RunnerError {
+    RunnerError {
+        kind,
+        message: "cannot be loaded".into(),
+        exception: Some("ValueError".into()),
+        traceback: Some("Traceback: line 3".into()),
+        module: Some("xgboost".into()),
+    }
+}
+
+fn refused(body: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(serde_json::to_vec(body).unwrap().into()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
+}
+
 fn ready(play: &Play) -> Response<Full<Bytes>> {
     let (phase, error) = match play {
         Play::Loads => (LoadPhase::Loading, None),
-        Play::FailsToLoad(kind) => {
-            let error = RunnerError {
-                kind: *kind,
-                message: "cannot be loaded".into(),
-                exception: Some("ValueError".into()),
-                traceback: Some("Traceback: line 3".into()),
-                module: Some("xgboost".into()),
-            };
-            (LoadPhase::Failed, Some(error))
-        }
+        Play::FailsToLoad(kind) => (LoadPhase::Failed, Some(error(*kind))),
         _ => (LoadPhase::Ready, None),
     };
     let ready = Ready {
@@ -541,11 +575,11 @@ fn ready(play: &Play) -> Response<Full<Bytes>> {
         memory_bytes: 1,
         python: "3.9.18".into(),
         packages: serde_json::Map::new(),
+        declines_batching: matches!(play, Play::Declines),
         error,
     };
-    let mut response = Response::new(Full::new(serde_json::to_vec(&ready).unwrap().into()));
-    if phase != LoadPhase::Ready {
-        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    if phase == LoadPhase::Ready {
+        return Response::new(Full::new(serde_json::to_vec(&ready).unwrap().into()));
     }
-    response
+    refused(&ready)
 }

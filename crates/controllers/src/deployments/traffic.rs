@@ -1,0 +1,63 @@
+//! Telling the gateway who serves.
+
+use luthier_gateway::{Package, ReplicaEndpoint, Retired};
+use luthier_store::batching;
+use luthier_types::{DeploymentId, ReplicaId, Result, RevisionId};
+
+use super::{Core, plan::Template, spec::RunDir};
+
+impl Core {
+    /// Lets traffic reach exactly the replicas `traffic`, which are made of `serving`, if that is
+    /// not so already.
+    pub(super) async fn direct(
+        &mut self,
+        deployment: DeploymentId,
+        traffic: &[ReplicaId],
+        serving: Option<Template>,
+    ) -> Result<()> {
+        let same = |kept: &super::Kept| kept.traffic == traffic;
+        if self.kept.get(&deployment).is_none_or(same) {
+            return Ok(());
+        }
+        let package = match serving {
+            Some(template) => self.package(template.revision).await?,
+            None => Package::default(),
+        };
+        let Some(kept) = self.kept.get_mut(&deployment) else {
+            return Ok(());
+        };
+        kept.traffic = traffic.to_vec();
+        let run = &self.deps.run_dir;
+        let endpoints = traffic.iter().map(|id| ReplicaEndpoint {
+            id: *id,
+            socket: RunDir::new(run, *id).socket(),
+        });
+        let retired = if traffic.is_empty() {
+            self.deps.gateway.clear(kept.model)
+        } else {
+            let endpoints = endpoints.collect();
+            self.deps.gateway.set(kept.model, endpoints, package)
+        };
+        self.retire(retired);
+        Ok(())
+    }
+
+    /// Remembers what may still be answering, to be drained before it is stopped.
+    pub(super) fn retire(&mut self, retired: Retired) {
+        for (id, retired) in retired.split() {
+            if let Some(replica) = self.replicas.get_mut(&id) {
+                replica.retired = Some(retired);
+            }
+        }
+    }
+
+    async fn package(&mut self, revision: RevisionId) -> Result<Package> {
+        let outputs = self.revision(revision).await?.outputs.clone();
+        let mut db = self.deps.store.read().await?;
+        let found = batching::of_revision(&mut db, revision).await?;
+        Ok(Package {
+            outputs,
+            batching: found.is_some_and(|found| found.is_batched()),
+        })
+    }
+}

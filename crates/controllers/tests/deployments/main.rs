@@ -1,0 +1,7 @@
+//! The deployment controller in a world where containers are remembered and runners are played.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod batching;
+mod keeping;
+mod world;

@@ -1,0 +1,365 @@
+//! Whose turn it is: giving the places in replicas to those that wait, alone or together.
+
+use std::{
+    sync::{Arc, MutexGuard},
+    time::Instant as Deadline,
+};
+
+use arrow_array::RecordBatch;
+use luthier_types::{Code, Error, ReplicaId, Result};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    call::Call,
+    join::{Likeness, is_small},
+    model::{Model, Serving, State, unavailable},
+    place::Place,
+    queue::{Bounds, Ticket, Waits},
+    replica::Replica,
+    together,
+};
+
+/// What a request asks.
+pub(crate) struct Question {
+    what: What,
+    small: bool,
+}
+
+enum What {
+    Predict(RecordBatch),
+    Hook(Call),
+}
+
+/// Where a request has been in vain.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Route {
+    /// Replicas that could not be reached, and so have not seen it.
+    unreachable: Vec<ReplicaId>,
+    /// The one that broke the connection after the request was sent.
+    broken: Option<ReplicaId>,
+    /// Not to be joined (again).
+    alone: bool,
+}
+
+/// What a call met that brought no answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Met {
+    /// The replica could not be reached.
+    Unreachable(ReplicaId),
+    /// It broke the connection.
+    Broken(ReplicaId),
+    /// The model refused a joined call; which of the requests is to blame is not known.
+    Refused,
+}
+
+/// What waiting ends with.
+pub(crate) enum Turn {
+    /// A place, and what served when it was given.
+    Go(Place, Arc<Serving>),
+    /// The request's part of the answer to a joined call.
+    Part(RecordBatch),
+    /// The joined call brought no answer.
+    Again(Met),
+}
+
+/// A request that waits for its turn.
+pub(crate) struct Waiter {
+    route: Route,
+    rows: usize,
+    bytes: usize,
+    since: Instant,
+    /// What is to be joined, for a small request.
+    small: Option<(RecordBatch, Likeness)>,
+    pub(crate) deadline: Deadline,
+    pub(crate) turn: oneshot::Sender<Turn>,
+}
+
+/// The request's end of it; leaves the queue on drop.
+struct Waiting<'a> {
+    model: &'a Model,
+    /// `None` once it has had its turn.
+    ticket: Option<Ticket>,
+    turn: oneshot::Receiver<Turn>,
+}
+
+/// What a request wants of a replica.
+struct Wish<'a> {
+    route: &'a Route,
+    /// It could be joined.
+    small: bool,
+    /// It can wait for a replica without a call that could have been joined.
+    patient: bool,
+}
+
+impl Model {
+    /// Exchanges what serves; gives back what did.
+    pub(crate) fn replace(self: &Arc<Self>, serving: Serving) -> Arc<Serving> {
+        let serving = Arc::new(serving);
+        let (old, lost) = {
+            let mut state = self.state();
+            let old = std::mem::replace(&mut state.serving, serving.clone());
+            let lost = state
+                .queue
+                .remove_all(|w| !w.route.leads_anywhere(&serving));
+            (old, lost)
+        };
+        // Dropped, they learn that there is no replica for them.
+        drop(lost);
+        self.dispatch();
+        old
+    }
+
+    /// Waits for a place, or for an answer together with others.
+    pub(crate) async fn turn(
+        self: &Arc<Self>,
+        question: &Question,
+        route: &Route,
+        deadline: Deadline,
+    ) -> Result<Turn> {
+        let mut waiting = {
+            let mut state = self.state();
+            if !route.leads_anywhere(&state.serving) {
+                return Err(unavailable());
+            }
+            let small = question.small && !route.alone && state.serving.package.batching;
+            let wish = Wish {
+                route,
+                small,
+                patient: small,
+            };
+            if state.queue.is_empty()
+                && let Some(place) = self.choose(&state.serving, &wish)
+            {
+                return Ok(Turn::Go(place, state.serving.clone()));
+            }
+            let ticket = self.queue_up(&mut state, question, route, deadline)?;
+            Waiting {
+                model: self,
+                ticket: Some(ticket.0),
+                turn: ticket.1,
+            }
+        };
+        // Those before it may wait for other replicas than this one can go to.
+        self.dispatch();
+        let impatient = sleep_until(Instant::now() + self.options.patience);
+        let turn = tokio::select! {
+            biased;
+            turn = &mut waiting.turn => turn,
+            () = impatient, if question.small => {
+                self.dispatch();
+                (&mut waiting.turn).await
+            }
+        };
+        waiting.ticket = None;
+        turn.map_err(|_| unavailable())
+    }
+
+    fn queue_up(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        question: &Question,
+        route: &Route,
+        deadline: Deadline,
+    ) -> Result<(Ticket, oneshot::Receiver<Turn>)> {
+        let bytes = question.bytes();
+        let new = *route == Route::default();
+        let full = state.queue.len() >= self.options.waiting
+            || state.queue.bytes().saturating_add(bytes) > self.options.waiting_bytes;
+        if new && full {
+            return Err(overloaded());
+        }
+        let (turn, told) = oneshot::channel();
+        let waiter = Waiter {
+            route: route.clone(),
+            rows: question.rows(),
+            bytes,
+            since: Instant::now(),
+            small: question.to_join(),
+            deadline,
+            turn,
+        };
+        let ticket = if new {
+            state.queue.push(waiter)
+        } else {
+            state.queue.push_first(waiter)
+        };
+        Ok((ticket, told))
+    }
+
+    /// Gives free places to those that wait.
+    pub(crate) fn dispatch(self: &Arc<Self>) {
+        loop {
+            let (place, serving, mut group) = {
+                let mut state = self.state();
+                let serving = state.serving.clone();
+                let batching = serving.package.batching;
+                let bounds = if batching {
+                    state.company.bounds()
+                } else {
+                    Bounds::ALONE
+                };
+                let now = Instant::now();
+                let choose = |w: &Waiter| {
+                    let small = batching && w.small.is_some() && !w.route.alone;
+                    let wish = Wish {
+                        route: &w.route,
+                        small,
+                        patient: small && now < w.since + self.options.patience,
+                    };
+                    self.choose(&serving, &wish)
+                };
+                let Some((place, group)) = state.queue.take(bounds, choose) else {
+                    return;
+                };
+                (place, serving, group)
+            };
+            if group.len() > 1 {
+                tokio::spawn(together::predict(self.clone(), place, serving, group));
+            } else if let Some(waiter) = group.pop() {
+                // If it has left meanwhile, the place comes back by being dropped.
+                let _ = waiter.turn.send(Turn::Go(place, serving));
+            }
+        }
+    }
+
+    /// A place in the least busy of the replicas that a request can go to. One that has failed
+    /// lately, or broken this very request, is for those that have no other.
+    fn choose(self: &Arc<Self>, serving: &Serving, wish: &Wish<'_>) -> Option<Place> {
+        let now = Instant::now();
+        let route = wish.route;
+        let good = |r: &Arc<Replica>| route.broken != Some(r.id) && !r.is_suspect(now);
+        let open = || serving.replicas.iter().filter(|r| route.is_open(r.id));
+        let some_good = open().any(good);
+        let replica = open()
+            .filter(|r| !some_good || good(r))
+            .filter(|r| !(wish.patient && r.has_small()))
+            .min_by_key(|r| r.in_flight())?;
+        Place::take(self, replica, self.options.in_flight, wish.small)
+    }
+}
+
+// === impl Question ===
+
+impl Question {
+    pub(crate) fn predict(inputs: RecordBatch) -> Self {
+        Self {
+            small: is_small(&inputs),
+            what: What::Predict(inputs),
+        }
+    }
+
+    pub(crate) fn hook(call: Call) -> Self {
+        Self {
+            small: false,
+            what: What::Hook(call),
+        }
+    }
+
+    /// The call that asks it alone.
+    pub(crate) fn call(&self) -> Result<Call> {
+        match &self.what {
+            What::Predict(inputs) => Call::predict(inputs),
+            What::Hook(call) => Ok(call.clone()),
+        }
+    }
+
+    pub(crate) fn is_small(&self) -> bool {
+        self.small
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        match &self.what {
+            What::Predict(inputs) => inputs.num_rows(),
+            What::Hook(_) => 1,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.what {
+            What::Predict(inputs) => inputs.get_array_memory_size(),
+            What::Hook(call) => call.body.len(),
+        }
+    }
+
+    fn to_join(&self) -> Option<(RecordBatch, Likeness)> {
+        match &self.what {
+            What::Predict(inputs) if self.small => Some((inputs.clone(), Likeness::of(inputs))),
+            _ => None,
+        }
+    }
+}
+
+// === impl Route ===
+
+impl Route {
+    /// Takes note of what an attempt met.
+    pub(crate) fn met(&mut self, met: Met) {
+        match met {
+            Met::Unreachable(replica) => self.unreachable.push(replica),
+            Met::Broken(replica) => {
+                self.broken = Some(replica);
+                self.alone = true;
+            }
+            Met::Refused => self.alone = true,
+        }
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    fn is_open(&self, replica: ReplicaId) -> bool {
+        !self.unreachable.contains(&replica)
+    }
+
+    fn leads_anywhere(&self, serving: &Serving) -> bool {
+        serving.replicas.iter().any(|r| self.is_open(r.id))
+    }
+}
+
+// === impl Waiter, Waiting ===
+
+impl Waiter {
+    /// What is to be joined; `None` never for one of several that were taken together.
+    pub(crate) fn inputs(&self) -> Option<&RecordBatch> {
+        self.small.as_ref().map(|(inputs, _)| inputs)
+    }
+}
+
+impl Waits for Waiter {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn goes_with(&self, other: &Self) -> bool {
+        match (&self.small, &other.small) {
+            (Some((_, mine)), Some((_, its))) => {
+                !self.route.alone && self.route == other.route && mine == its
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.model.state().queue.remove(ticket);
+        }
+    }
+}
+
+fn overloaded() -> Error {
+    Error::new(
+        Code::Overloaded,
+        "the model has more waiting requests than it can take",
+    )
+    .hint("Try again later, send fewer requests at a time, or give the deployment more replicas.")
+}
