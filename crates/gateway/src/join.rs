@@ -17,6 +17,26 @@ pub(crate) fn is_small(table: &RecordBatch) -> bool {
     (1..=SMALL_ROWS).contains(&table.num_rows()) && table.get_array_memory_size() <= SMALL_BYTES
 }
 
+/// Fewest rows that are worth a call of their own when a table is split.
+const PART_ROWS: usize = 1000;
+
+/// A table in up to `most` parts of about the same size, in order; `None` when it is too small, or
+/// when the model would see other types in some part than in the whole.
+pub(crate) fn split(table: &RecordBatch, most: usize) -> Option<Vec<RecordBatch>> {
+    let rows = table.num_rows();
+    let count = most.min(rows / PART_ROWS);
+    if count < 2 {
+        return None;
+    }
+    let sizes = (0..count).map(|i| (i + 1) * rows / count - i * rows / count);
+    let parts: Vec<RecordBatch> = parted(table, sizes).collect();
+    let whole = Likeness::of(table);
+    parts
+        .iter()
+        .all(|part| Likeness::of(part) == whole)
+        .then_some(parts)
+}
+
 /// What two tables must have in common for the model to see in one table of both what it sees in
 /// each: the columns, and in which columns a missing value makes pandas choose another type.
 #[derive(Clone, Debug)]
@@ -72,3 +92,6 @@ pub(crate) fn parted(
         Some(part)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use std::{
 
 use arrow_array::RecordBatch;
 use bytes::Bytes;
+use futures::future::try_join_all;
 use http::{Request, StatusCode};
 use http_body_util::Full;
 use luthier_types::{Code, Error, Result};
@@ -21,6 +22,7 @@ use crate::{
     company::Company,
     connection::Failure,
     gateway::{Options, Package, Stats},
+    join::{joined, split},
     place::Place,
     queue::Queue,
     replica::Replica,
@@ -101,23 +103,49 @@ impl Model {
         }
     }
 
-    /// Predicts `inputs`, alone or together with what else waits.
+    /// Predicts `inputs`: a small table alone or together with what else waits, a large one in parts
+    /// by the replicas that have nothing else to do.
     pub(crate) async fn predict(
+        self: &Arc<Self>,
+        inputs: RecordBatch,
+        deadline: Instant,
+    ) -> Result<RecordBatch> {
+        let answer = async {
+            let Some(parts) = split(&inputs, self.idle_for_parts()) else {
+                return self.predict_whole(inputs, deadline).await;
+            };
+            let asked = parts.into_iter().map(|p| self.predict_whole(p, deadline));
+            let answers = try_join_all(asked).await?;
+            match joined(answers.iter()) {
+                Ok(answer) => Ok(answer),
+                // The model chose other types for some part: it is to see the whole.
+                Err(_) => self.predict_whole(inputs, deadline).await,
+            }
+        };
+        self.counted(deadline, answer).await
+    }
+
+    async fn predict_whole(
         self: &Arc<Self>,
         inputs: RecordBatch,
         deadline: Instant,
     ) -> Result<RecordBatch> {
         let rows = inputs.num_rows();
         let question = Question::predict(inputs);
-        let answer = async {
-            match self.attempts(&question, deadline).await? {
-                Answer::Part(table) => Ok(table),
-                Answer::Body(body, serving) => {
-                    call::prediction(body, &serving.package.outputs, rows)
-                }
-            }
-        };
-        self.counted(deadline, answer).await
+        match self.attempts(&question, deadline).await? {
+            Answer::Part(table) => Ok(table),
+            Answer::Body(body, serving) => call::prediction(body, &serving.package.outputs, rows),
+        }
+    }
+
+    /// How many replicas have nothing to do, if the model may be asked in parts at all.
+    fn idle_for_parts(&self) -> usize {
+        let serving = self.serving();
+        if !serving.package.batching {
+            return 0;
+        }
+        let idle = |r: &&Arc<Replica>| r.in_flight() == 0;
+        serving.replicas.iter().filter(idle).count()
     }
 
     /// Calls a hook, whose answer is JSON.

@@ -5,6 +5,7 @@
 mod calls;
 mod joining;
 mod runner;
+mod splitting;
 mod waiting;
 
 use std::{

@@ -9,8 +9,8 @@ use std::{
 };
 
 use arrow_array::{
-    Array as _, ArrayRef, Float64Array, RecordBatch, RecordBatchOptions, cast::AsArray as _,
-    types::Float64Type,
+    Array as _, ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
+    cast::AsArray as _, types::Float64Type,
 };
 use arrow_schema::{Field, Schema};
 use bytes::Bytes;
@@ -32,6 +32,8 @@ use tokio::{
 pub(crate) enum Answer {
     /// `y` is twice the first input.
     Double,
+    /// The same as integers.
+    Ints,
     /// These columns instead.
     Columns(Vec<&'static str>),
     /// One row, however many were asked for.
@@ -270,6 +272,10 @@ fn table(inputs: &RecordBatch, answer: Answer) -> RecordBatch {
         Some(x) => x.unary(|v| v * 2.0),
         None => vec![0.0; inputs.num_rows()].into(),
     };
+    if answer == Answer::Ints {
+        let ints: Int64Array = y.unary(|v| v as i64);
+        return RecordBatch::try_from_iter([("y", Arc::new(ints) as ArrayRef)]).unwrap();
+    }
     if answer == Answer::OneRow {
         y = y.slice(0, 1);
     }
