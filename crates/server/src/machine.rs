@@ -12,8 +12,8 @@ use std::{
 use luthier_host::FileLock;
 use luthier_images::{Options as ImageOptions, runner_layer};
 use luthier_ports::{
-    ContainerId, ContainerRuntime as _, ContainerSpec, ContainerState, EnvBuilder as _, Exit,
-    ImageStatus, Images as _, LockRequest, Mount, Network,
+    ContainerId, ContainerRuntime, ContainerSpec, EnvBuilder as _, Exit, ImageStatus, Images as _,
+    LockRequest, Mount, Network,
 };
 use luthier_pyenv::{Options as EnvOptions, UvEnvs};
 use luthier_runtime_oci::{OciRuntime, Options as RuntimeOptions};
@@ -206,13 +206,12 @@ impl Machine {
         env: BTreeMap<String, String>,
         memory: Mebibytes,
         cpu: Millicpu,
-        mut on_line: impl FnMut(&str),
+        on_line: impl FnMut(&str),
     ) -> Result<Exit> {
         mounts.push(self.mount(&layers.interpreter, container::PYTHON, true));
         mounts.push(self.mount(&layers.env, container::ENV, true));
-        let id = ContainerId(format!("run-{}", Uuid::now_v7().simple()));
         let spec = ContainerSpec {
-            id: id.clone(),
+            id: ContainerId(format!("run-{}", Uuid::now_v7().simple())),
             rootfs: layers.rootfs.clone(),
             mounts,
             args: command,
@@ -226,33 +225,9 @@ impl Machine {
             network: Network::Loopback,
             labels: BTreeMap::new(),
         };
-        self.runtime.start(&spec).await?;
-        let exit = self.follow(&id, &mut on_line).await;
-        self.runtime.remove(&id).await?;
-        exit
-    }
-
-    async fn follow(&self, id: &ContainerId, on_line: &mut impl FnMut(&str)) -> Result<Exit> {
-        const KEPT_LINES: usize = 100_000;
-        let mut shown = 0;
-        loop {
-            let status = self.runtime.status(id).await?;
-            let lines = self.runtime.logs(id, KEPT_LINES).await?;
-            for line in lines.iter().skip(shown) {
-                on_line(line);
-            }
-            shown = shown.max(lines.len());
-            match status.map(|s| s.state) {
-                Some(ContainerState::Exited(exit)) => return Ok(exit),
-                Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                None => {
-                    return Err(Error::new(
-                        Code::ContainerFailed,
-                        "the container disappeared",
-                    ));
-                }
-            }
-        }
+        let runtime: Arc<dyn ContainerRuntime> = self.runtime.clone();
+        let ended = luthier_host::container::run(&runtime, &spec, None, on_line).await?;
+        Ok(ended.exit)
     }
 
     /// Stops and removes every container; gives how many there were.

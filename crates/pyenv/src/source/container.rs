@@ -4,14 +4,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
 };
 
-use luthier_host::{Outcome, Staged, find_uv, mask_credentials, uv_settings};
-use luthier_ports::{
-    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, LogSink, Mount, Network,
+use luthier_host::{
+    Outcome, Staged,
+    container::{Ended, run},
+    find_uv, mask_credentials, uv_settings,
 };
+use luthier_ports::{ContainerId, ContainerSpec, LogSink, Mount, Network};
 use luthier_types::{Code, Digest, Error, Mebibytes, Millicpu, Result, layout::container};
 
 use super::{
@@ -35,9 +35,6 @@ const GATE: &str = "/opt/luthier/gate";
 const PORT: &str = "3128";
 /// The label of build containers: the process id of the server that waits for it.
 pub const LABEL: &str = "luthier.build";
-const POLL: Duration = Duration::from_millis(100);
-/// Most lines of output that are looked at.
-const LINES: usize = 100_000;
 /// Resolves, if there is something to resolve, then installs the packages named in `$NAMES`, so that
 /// their wheels are in the cache. What a build says comes out as it is said.
 const SCRIPT: &str = r#"
@@ -100,47 +97,17 @@ impl Builder<'_> {
         let gate = Gate::open(self.hosts(inputs), log.clone())
             .map_err(|e| Error::internal("opening a build's way to the index", e))?;
         let spec = self.spec(staged, inputs, resolve, names, &rootfs, &gate)?;
-        let mut running = Running {
-            runtime: Arc::clone(self.runtime),
-            id: Some(spec.id.clone()),
-        };
-        self.runtime.start(&spec).await?;
-        let deadline = Instant::now() + self.envs.options.build_limit;
-        let mut timed_out = false;
-        let mut seen = 0;
         let mut output = String::new();
-        let exit = loop {
-            let status = self.runtime.status(&spec.id).await?;
-            let lines = self.runtime.logs(&spec.id, LINES).await?;
-            for line in lines.iter().skip(seen) {
-                let line = mask_credentials(line);
-                let Some(line) = shown(&line) else {
-                    continue;
-                };
+        let limit = Some(self.envs.options.build_limit);
+        let Ended { exit, timed_out } = run(self.runtime, &spec, limit, |line| {
+            let line = mask_credentials(line);
+            if let Some(line) = shown(&line) {
                 log.line(line);
                 output.push_str(line);
                 output.push('\n');
             }
-            seen = seen.max(lines.len());
-            match status.map(|s| s.state) {
-                Some(ContainerState::Exited(exit)) => break exit,
-                Some(_) => {}
-                None => {
-                    return Err(Error::new(
-                        Code::ContainerFailed,
-                        "the build container disappeared",
-                    )
-                    .hint("Deploy again."));
-                }
-            }
-            if Instant::now() > deadline {
-                timed_out = true;
-                self.runtime.stop(&spec.id, Duration::ZERO).await?;
-            }
-            tokio::time::sleep(POLL).await;
-        };
-        running.id = None;
-        self.runtime.remove(&spec.id).await?;
+        })
+        .await?;
         if let Some(cause) = exit.error {
             return Err(Error::new(
                 Code::ContainerFailed,
@@ -306,25 +273,5 @@ impl Builder<'_> {
             }
             None => Ok(false),
         }
-    }
-}
-
-/// A container that is removed when its waiter goes away.
-struct Running {
-    runtime: Arc<dyn ContainerRuntime>,
-    id: Option<ContainerId>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let (Some(id), Ok(handle)) = (self.id.take(), tokio::runtime::Handle::try_current()) else {
-            return;
-        };
-        let runtime = Arc::clone(&self.runtime);
-        handle.spawn(async move {
-            if let Err(e) = runtime.remove(&id).await {
-                tracing::warn!(error = ?e, %id, "could not remove a build container");
-            }
-        });
     }
 }
