@@ -1,6 +1,8 @@
 //! Containers that have an end: run, followed, removed.
 
 use std::{
+    collections::BTreeMap,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,6 +14,29 @@ use luthier_types::{Code, Error, Result};
 const POLL: Duration = Duration::from_millis(100);
 /// Most lines of output that are read at each look.
 const LINES: usize = 100_000;
+
+/// The label of such a container: the id of the process that waits for it.
+pub const LABEL: &str = "luthier.waiter";
+
+/// The labels of a container that this process will wait for.
+pub fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([(LABEL.to_owned(), std::process::id().to_string())])
+}
+
+/// Removes the containers whose waiter is gone: killed before it could do so itself.
+///
+/// # Errors
+/// Those of the runtime.
+pub async fn remove_abandoned(runtime: &dyn ContainerRuntime) -> Result<()> {
+    for status in runtime.list().await? {
+        if let Some(pid) = status.labels.get(LABEL)
+            && !Path::new("/proc").join(pid).exists()
+        {
+            runtime.remove(&status.id).await?;
+        }
+    }
+    Ok(())
+}
 
 /// How a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

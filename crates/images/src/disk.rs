@@ -10,7 +10,7 @@ use std::{
 
 use luthier_types::{Error, Result, layout::CacheLayout};
 
-use crate::{catalogue::Entry, interpreter, rootfs::Recipe};
+use crate::{base, catalogue::Entry, interpreter, rootfs::Recipe};
 
 /// Layers never change, so each is measured once.
 static MEASURED: Mutex<Option<HashMap<PathBuf, u64>>> = Mutex::new(None);
@@ -45,6 +45,18 @@ pub(crate) async fn of(
     })
     .await
     .map_err(|e| Error::internal("measuring an image", e))?
+}
+
+/// As [`of`] for an image of a registry, which shares its file system with no other.
+pub(crate) async fn of_base(layout: &CacheLayout, uri: &str) -> Result<Option<(u64, u64)>> {
+    let Some(layer) = base::layers(layout, uri) else {
+        return Ok(None);
+    };
+    let bytes = tokio::task::spawn_blocking(move || measured(&layer))
+        .await
+        .map_err(|e| Error::internal("measuring an image", e))?
+        .map_err(|e| Error::internal(format!("measuring {uri}"), e))?;
+    Ok(Some((bytes, bytes)))
 }
 
 /// The layers of an image, if all are there.

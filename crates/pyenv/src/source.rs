@@ -15,7 +15,6 @@ use luthier_host::Staged;
 use luthier_ports::{ContainerRuntime, Lock, LogSink, ResolvedImage};
 use luthier_types::{Code, Error, Result};
 
-pub use container::LABEL;
 pub(crate) use container::shown;
 pub(crate) use wheels::{inputs, used};
 

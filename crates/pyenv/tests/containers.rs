@@ -17,12 +17,13 @@ use std::{
 };
 
 use index::Index;
+use luthier_host::container::LABEL;
 use luthier_images::LocalImages;
 use luthier_ports::{
     ContainerId, ContainerRuntime, ContainerSpec, ContainerState, EnvBuilder, Images, LockRequest,
     LogSink, Mount, Network, ResolvedImage,
 };
-use luthier_pyenv::{BUILD_LABEL, Options, Sources, UvEnvs};
+use luthier_pyenv::{Options, Sources, UvEnvs};
 use luthier_runtime_oci::OciRuntime;
 use luthier_types::{
     Code, Mebibytes, Millicpu, RequirementFiles,
@@ -131,11 +132,7 @@ impl World {
         options.cgroup_parent = format!("luthier-pyenv-test-{}", std::process::id());
         let runtime: Arc<dyn ContainerRuntime> = Arc::new(OciRuntime::new(options).unwrap());
         let layout = CacheLayout::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-        let images = LocalImages::new(luthier_images::Options {
-            layout: layout.clone(),
-            mirror: None,
-        })
-        .unwrap();
+        let images = LocalImages::new(luthier_images::Options::new(layout.clone())).unwrap();
         let envs = UvEnvs::new(Options {
             runtime: Some(Arc::clone(&runtime)),
             ..Options::new(layout.clone())
@@ -454,8 +451,7 @@ async fn an_abandoned_build_container_is_removed(world: &World) {
         "import time; time.sleep(1e6)",
     );
     // No process has this id: it is above the kernel's greatest.
-    spec.labels
-        .insert(BUILD_LABEL.to_owned(), "999999999".to_owned());
+    spec.labels.insert(LABEL.to_owned(), "999999999".to_owned());
     world.runtime.start(&spec).await.unwrap();
     let _ = fs_err::remove_dir_all(world.layout.root().join("requirements"));
     let request = LockRequest {

@@ -1,6 +1,8 @@
 //! Deployments and revisions. The API and jobs write intent; the deployment controller writes
 //! observations; each leaves the other's columns alone.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use luthier_types::{
     ArtifactType, DeploymentId, DeploymentType, Digest, EnvId, Error, Mebibytes, Millicpu, ModelId,
@@ -28,6 +30,8 @@ pub struct Revision {
     pub rootfs: Digest,
     /// Interpreter layer.
     pub interpreter: Digest,
+    /// Environment variables that the image sets.
+    pub variables: BTreeMap<String, String>,
     /// Environment layer.
     pub env: EnvId,
     /// Package layer.
@@ -109,9 +113,9 @@ pub struct Observation {
 /// `Internal`.
 pub async fn insert_revision(db: &mut SqliteConnection, r: &Revision) -> Result<()> {
     sqlx::query(
-        "INSERT INTO revisions (id, model_id, image_uri, image, rootfs, interpreter, env, package,
-             runner, inputs, outputs, validation, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO revisions (id, model_id, image_uri, image, rootfs, interpreter, variables, env,
+             package, runner, inputs, outputs, validation, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(r.id.to_string())
     .bind(r.model_id.to_string())
@@ -119,6 +123,7 @@ pub async fn insert_revision(db: &mut SqliteConnection, r: &Revision) -> Result<
     .bind(r.image.as_str())
     .bind(r.rootfs.as_str())
     .bind(r.interpreter.as_str())
+    .bind(to_json(&r.variables)?)
     .bind(r.env.0.as_str())
     .bind(r.package.as_str())
     .bind(r.runner.as_str())
@@ -267,6 +272,7 @@ fn read_revision(row: &SqliteRow) -> Result<Revision> {
         image: from_word(row.get("image"))?,
         rootfs: from_word(row.get("rootfs"))?,
         interpreter: from_word(row.get("interpreter"))?,
+        variables: from_json(row.get("variables"))?,
         env: from_word(row.get("env"))?,
         package: from_word(row.get("package"))?,
         runner: from_word(row.get("runner"))?,

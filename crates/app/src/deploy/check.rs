@@ -27,12 +27,14 @@ impl App {
     pub(crate) async fn check_package(&self, ctx: &StepContext) -> Result<Checked> {
         let unpacked: Unpacked = ctx.need("unpack")?;
         let locked: Locked = ctx.need("lock")?;
-        let info = locked.image.info;
+        let info = locked.image.info.clone();
+        let mut packages = locked.image.provided();
+        packages.extend(locked.lock.versions());
         let environment = Environment {
             images: alternatives(&self.deps.images.list(), &info.uri),
             image: info.uri,
             python: info.python,
-            packages: locked.lock.versions(),
+            packages,
         };
         let dir = self.deps.layout.package(&unpacked.package);
         let mut findings = heavy(move || {

@@ -48,6 +48,7 @@ impl App {
             id,
             model_id: model,
             image_uri: locked.image.info.uri.clone(),
+            variables: locked.image.variables(),
             image: locked.image.digest,
             rootfs: locked.image.rootfs,
             interpreter: locked.image.interpreter,

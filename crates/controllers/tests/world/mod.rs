@@ -279,6 +279,7 @@ impl World {
             image: Digest::of("image"),
             rootfs: Digest::of("rootfs"),
             interpreter: Digest::of("interpreter"),
+            variables: [].into(),
             env: EnvId(Digest::of("env")),
             package: Digest::of("package"),
             runner: Digest::of("runner"),

@@ -176,7 +176,8 @@ fn make(layout: &CacheLayout, kind: Kind, content: &Content, record: &Path) -> R
     Ok(blob)
 }
 
-fn publish(file: &Path, place: &Path) -> io::Result<()> {
+/// Renames a finished file to its place.
+pub(crate) fn publish(file: &Path, place: &Path) -> io::Result<()> {
     if let Some(parent) = place.parent() {
         fs_err::create_dir_all(parent)?;
     }

@@ -120,6 +120,7 @@ impl World {
             image: Digest::of("image"),
             rootfs: Digest::of("rootfs"),
             interpreter: Digest::of("interpreter"),
+            variables: [].into(),
             env: EnvId(Digest::of("env")),
             runner: Digest::of("runner"),
             package: Digest::of("package"),

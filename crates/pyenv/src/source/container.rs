@@ -1,14 +1,14 @@
 //! The container in which packages are built.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
 };
 
 use luthier_host::{
     Outcome, Staged,
-    container::{Ended, run},
+    container::{Ended, labels, remove_abandoned, run},
     find_uv, mask_credentials, uv_settings,
 };
 use luthier_ports::{ContainerId, ContainerSpec, LogSink, Mount, Network};
@@ -19,6 +19,7 @@ use super::{
     gate::{self, Gate},
 };
 use crate::{
+    base,
     failure::{self, Asked},
     sources::shown_settings,
 };
@@ -33,8 +34,6 @@ const WHEELHOUSE: &str = "/opt/luthier/wheelhouse";
 const GATE: &str = "/opt/luthier/gate";
 /// The port of its loopback on which the way to the network begins.
 const PORT: &str = "3128";
-/// The label of build containers: the process id of the server that waits for it.
-pub const LABEL: &str = "luthier.build";
 /// Resolves, if there is something to resolve, then installs the packages named in `$NAMES`, so that
 /// their wheels are in the cache. What a build says comes out as it is said.
 const SCRIPT: &str = r#"
@@ -42,6 +41,7 @@ set -eu
 cd "$WORK"
 mkdir -p tmp
 cp "$INPUT"/*.txt .
+if [ -d "$INPUT/provided" ]; then cp -r "$INPUT/provided" .; fi
 set -f
 "$PYTHON" -I "$INPUT/forward.py" "$GATE" "$PORT" "$WORK/tmp/ready" &
 tries=0
@@ -89,7 +89,7 @@ impl Builder<'_> {
         names: &BTreeSet<String>,
         log: &LogSink,
     ) -> Result<Ran> {
-        self.remove_abandoned().await?;
+        remove_abandoned(&**self.runtime).await?;
         let rootfs = match &self.envs.options.images {
             Some(images) => images.toolchain(self.image, log).await?,
             None => self.image.rootfs.clone(),
@@ -126,19 +126,6 @@ impl Builder<'_> {
         })
     }
 
-    /// Removes build containers whose server is gone.
-    async fn remove_abandoned(&self) -> Result<()> {
-        for status in self.runtime.list().await? {
-            let Some(pid) = status.labels.get(LABEL) else {
-                continue;
-            };
-            if !Path::new("/proc").join(pid).exists() {
-                self.runtime.remove(&status.id).await?;
-            }
-        }
-        Ok(())
-    }
-
     fn spec(
         &self,
         staged: &Staged,
@@ -157,7 +144,8 @@ impl Builder<'_> {
             .map_err(|e| Error::internal("preparing a build container", e))?;
         let sources = &self.envs.options.sources;
         let house = sources.wheelhouse.as_ref();
-        let mut env = shown_settings();
+        let mut env = self.image.variables();
+        env.extend(shown_settings());
         if certificates {
             env.insert(
                 "SSL_CERT_FILE".to_owned(),
@@ -219,7 +207,7 @@ impl Builder<'_> {
             pids: 512,
             scratch: Mebibytes(256),
             network: Network::Loopback,
-            labels: BTreeMap::from([(LABEL.to_owned(), std::process::id().to_string())]),
+            labels: labels(),
         })
     }
 
@@ -260,6 +248,15 @@ impl Builder<'_> {
                 (path.extension().and_then(|e| e.to_str()), path.file_name())
             {
                 fs_err::copy(&path, input.join(name))?;
+            }
+        }
+        let provided = inputs.join(base::WHEELS);
+        if provided.is_dir() {
+            let copies = input.join(base::WHEELS);
+            fs_err::create_dir(&copies)?;
+            for entry in fs_err::read_dir(provided)? {
+                let entry = entry?;
+                fs_err::copy(entry.path(), copies.join(entry.file_name()))?;
             }
         }
         fs_err::write(input.join("forward.py"), include_str!("forward.py"))?;

@@ -198,6 +198,7 @@ mod tests {
             rootfs: Digest::of("rootfs"),
             interpreter: Digest::of(interpreter),
             lock: String::new(),
+            base: None,
         }
     }
 
