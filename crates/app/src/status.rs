@@ -74,6 +74,7 @@ impl App {
                 "wanted_revision": d.wanted_revision,
                 "serving_revision": d.serving_revision,
                 "failure": d.failure,
+                "crashes": d.crashes,
                 "running": running,
                 "created_at": d.created_at,
                 "updated_at": d.updated_at,

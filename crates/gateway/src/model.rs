@@ -148,9 +148,15 @@ impl Model {
         options: &Options,
     ) -> Result<(StatusCode, Bytes, Arc<Serving>)> {
         let mut unreachable: Vec<ReplicaId> = vec![];
-        let mut broken: Option<ReplicaId> = None;
+        // The replica that broke the connection, and how.
+        let mut broken: Option<(ReplicaId, Error)> = None;
         loop {
-            let (place, serving) = self.place(options, &unreachable, broken).await?;
+            let last = broken.as_ref().map(|(id, _)| *id);
+            let (place, serving) = match self.place(options, &unreachable, last).await {
+                Ok(place) => place,
+                // None is left, perhaps because of this request: it is not to be sent again.
+                Err(error) => return Err(broken.map_or(error, |(_, ended)| ended)),
+            };
             let replica = &place.replica;
             match replica.exchange(call.request()?, options.max_answer).await {
                 Ok((status, body)) => return Ok((status, body, serving)),
@@ -163,17 +169,11 @@ impl Model {
                 Err(Failure::Broken(e)) => {
                     tracing::warn!(replica = %replica.id, error = %e, "replica broke the connection");
                     self.failed.notify_one();
-                    if broken.replace(replica.id).is_some() {
-                        return Err(Error::new(
-                            Code::ModelUnavailable,
-                            "the replica ended while it answered",
-                        )
-                        .hint(
-                            "Look at the deployment's state and log for the reason; if it ran out \
-                             of memory, raise the memory or send fewer rows at a time.",
-                        )
-                        .source(e));
+                    let ended = ended().source(e);
+                    if broken.is_some() {
+                        return Err(ended);
                     }
+                    broken = Some((replica.id, ended));
                 }
             }
         }
@@ -228,6 +228,14 @@ impl Model {
 pub(crate) fn unavailable() -> Error {
     Error::new(Code::ModelUnavailable, "no replica of the model is serving")
         .hint("Look at the deployment's state; if it is stopped, activate it.")
+}
+
+/// The end of a request that may have ended its replicas.
+fn ended() -> Error {
+    Error::new(Code::ModelServeError, "the replica ended while it answered").hint(
+        "Look at the deployment's state and log for the reason; if it ran out of memory, raise the \
+         memory or send fewer rows at a time.",
+    )
 }
 
 fn full() -> Error {

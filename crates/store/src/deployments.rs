@@ -79,6 +79,8 @@ pub struct Deployment {
     pub ready_replicas: u32,
     /// Why `phase` is `failed`, or why a serving replica last crashed.
     pub failure: Option<Error>,
+    /// Times that replicas of the serving revision failed, one soon after the other.
+    pub crashes: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// When intent last changed.
@@ -105,6 +107,8 @@ pub struct Observation {
     pub ready_replicas: u32,
     /// Why it failed.
     pub failure: Option<Error>,
+    /// Times that replicas of the serving revision failed, one soon after the other.
+    pub crashes: u32,
 }
 
 /// Inserts a revision.
@@ -212,13 +216,14 @@ pub async fn update_intent(db: &mut SqliteConnection, d: &Deployment) -> Result<
 pub async fn observe(db: &mut SqliteConnection, id: DeploymentId, o: &Observation) -> Result<()> {
     sqlx::query(
         "UPDATE deployments SET observed_generation = ?, phase = ?, serving_revision = ?,
-             ready_replicas = ?, failure = ? WHERE id = ?",
+             ready_replicas = ?, failure = ?, crashes = ? WHERE id = ?",
     )
     .bind(o.generation)
     .bind(to_word(&o.phase)?)
     .bind(o.serving_revision.map(|r| r.to_string()))
     .bind(o.ready_replicas)
     .bind(o.failure.as_ref().map(to_json).transpose()?)
+    .bind(o.crashes)
     .bind(id.to_string())
     .execute(db)
     .await
@@ -310,6 +315,7 @@ fn read(row: &SqliteRow) -> Result<Deployment> {
             .get::<Option<&str>, _>("failure")
             .map(from_json)
             .transpose()?,
+        crashes: row.get("crashes"),
         created_at: from_micros(row.get("created_at"))?,
         updated_at: from_micros(row.get("updated_at"))?,
     })

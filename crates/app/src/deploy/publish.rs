@@ -105,6 +105,7 @@ impl App {
                     phase: Phase::Starting,
                     ready_replicas: 0,
                     failure: None,
+                    crashes: 0,
                     created_at: now,
                     updated_at: now,
                 };

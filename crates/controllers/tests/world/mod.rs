@@ -319,6 +319,7 @@ impl World {
             phase: Phase::Starting,
             ready_replicas: 0,
             failure: None,
+            crashes: 0,
             created_at: now,
             updated_at: now,
         };
