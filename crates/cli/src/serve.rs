@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use luthier_server::{
-    machine::{Registries, Sources},
+    machine::{Registries, Sources, mask_credentials},
     serve::{self, Config},
 };
 use luthier_types::{Code, Error, Result};
@@ -137,9 +137,16 @@ fn read_file(path: Option<&Path>) -> Result<File> {
     };
     match fs_err::read_to_string(path) {
         Ok(text) => toml::from_str(&text).map_err(|e| {
+            // The line itself may hold a password.
+            let before = e.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
             Error::new(
                 Code::BadRequest,
-                format!("{} is not understood: {e}", path.display()),
+                format!(
+                    "line {line} of {} is not understood: {}",
+                    path.display(),
+                    mask_credentials(e.message())
+                ),
             )
             .hint(
                 "Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap, index_url, \
@@ -150,6 +157,27 @@ fn read_file(path: Option<&Path>) -> Result<File> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => Ok(File::default()),
         Err(e) => {
             Err(Error::new(Code::BadRequest, format!("cannot read {}", path.display())).source(e))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settings_file_that_is_not_understood_is_told_by_its_line_without_its_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("luthier.toml");
+        for wrong in [
+            "extra_index_urls = 'https://bob:s3cret@h/simple'",
+            "index_url = 'https://bob:s3cret@h/simple",
+            "index_urls = 'https://bob:s3cret@h/simple'",
+        ] {
+            fs_err::write(&path, format!("offline = true\n{wrong}\n")).unwrap();
+            let error = read_file(Some(&path)).err().unwrap();
+            assert!(error.message().contains("line 2 of "), "{error}");
+            assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
         }
     }
 }

@@ -23,6 +23,7 @@ use luthier_types::{
 };
 use uuid::Uuid;
 
+pub use luthier_host::mask_credentials;
 pub use luthier_images::{Change, LocalImages};
 pub use luthier_ports::AllowedRegistries;
 pub use luthier_ports::LogSink;

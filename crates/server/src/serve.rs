@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 use crate::machine::{Machine, MachineOptions, Registries, Sources};
 
-/// Settings of a server.
-#[derive(Clone, Debug)]
+/// Settings of a server. Secrets are among them, so they cannot be shown as a whole.
+#[derive(Clone)]
 pub struct Config {
     /// Address to listen on.
     pub listen: String,
