@@ -17,7 +17,7 @@ use crate::{
     failure::{self, Asked},
     heal::{self, Bad},
     installed::{self, Distribution},
-    source,
+    source::{self, Read},
     store::{self, blocking},
     verify::{self, Checked},
 };
@@ -206,7 +206,7 @@ async fn install(
     };
     let mut tried = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let inputs = source::inputs(envs.layout(), &lock.text, image);
+        let inputs = source::inputs(envs, lock, image, log).await?;
         fs_err::write(scratch.join("lock.txt"), &inputs.text)
             .map_err(|e| Error::internal("writing the lock", e))?;
         let sync = envs
@@ -215,7 +215,7 @@ async fn install(
             .args(["--link-mode", "hardlink", "--python"])
             .arg(staged.path().join("bin/python"))
             .arg("lock.txt")
-            .args(inputs.args)
+            .args(inputs.args())
             .args(base::platform(image))
             .cwd(scratch)
             .limit(envs.options.build_limit);
@@ -228,6 +228,9 @@ async fn install(
         let ended = sync.run(log).await?;
         if ended.success() {
             return Ok(());
+        }
+        if source::discard_damaged(envs, &inputs, Read::All, log).await? {
+            continue;
         }
         let names = failure::needs_build(&ended);
         let new = names.difference(&tried).cloned().collect();
