@@ -1,3 +1,7 @@
+//! What an image says of itself, well formed and not.
+
+use std::os::unix::fs::symlink;
+
 use super::*;
 
 fn told(changes: &[(&str, &str)]) -> String {
@@ -113,5 +117,3 @@ fn python_is_found_by_the_path_within_the_image() {
     fs_err::remove_file(tree.join("usr/bin/python3.11")).unwrap();
     assert_eq!(found("/opt/venv/bin"), None);
 }
-
-use std::os::unix::fs::symlink;

@@ -1,3 +1,5 @@
+//! Layers over each other, and archives that try to lead out of their tree.
+
 use std::fs;
 
 use proptest::prelude::*;
