@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 import harness  # noqa: E402 (needs the path)
+import packages  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +54,7 @@ def own_cache():
     def make(*more):
         place = Path(tempfile.mkdtemp(prefix="e2e-own-", dir=Path(harness.CACHE).parent))
         made.append(place)
-        return harness.machine_layers(place / "cache", *more)
+        return harness.machine_layers(place / "cache", packages.IMAGE, *more)
 
     yield make
     for place in made:

@@ -48,9 +48,13 @@ def run(directory: Path, image: str, *command: str, memory: int, mount: Path = N
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def machine_layers(cache: Path, *more: str) -> Path:
+def machine_layers(cache: Path, image: str, *more: str) -> Path:
     """Gives a cache that is being made the base file systems and interpreters of the one that all tests
-    share, and more of its directories."""
+    share, that of the image among them, and more of its directories."""
+    state = tempfile.mkdtemp(prefix="lt-build-")
+    build = [BINARY, "images", "build", image, "--data", state, "--cache-dir", CACHE]
+    subprocess.run(build, check=True, capture_output=True)
+    shutil.rmtree(state)
     cache.mkdir(parents=True)
     for layer in ("rootfs", "interpreters", "images", "records", *more):
         if (Path(CACHE) / layer).is_dir():

@@ -1,7 +1,11 @@
-"""Where packages come from: an index that asks for a password, which is then nowhere."""
+"""Where packages come from: an index that asks for a password, which is then nowhere; and no network at
+all, as docs/requirements.md tells."""
 
 import base64
 import os
+import re
+import shutil
+import subprocess
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -14,6 +18,7 @@ import harness
 import package_index
 import packages
 
+REPOSITORY = Path(__file__).parents[2]
 USER = "bob"
 # Each differs when it is quoted. The middle stands as it is however it is quoted.
 PASSWORD = "t0/7%K9xGeheim2Qw+b:8@z"
@@ -161,3 +166,77 @@ def test_the_password_of_an_index_is_nowhere(own_server, own_cache, index, tmp_p
     assert list(server.data.glob("luthier.db-wal"))
     assert files_with([b"ourlib==9.1"], server.dir), "what is not secret is found"
     assert files_with(SECRETS, server.dir, cache, since=began) == []
+
+
+@pytest.fixture
+def no_network(tmp_path):
+    """Settings of a server whose installer reaches nothing, not even loopback."""
+    uv = shutil.which("uv") or REPOSITORY / ".venv/bin/uv"
+    wrapper = tmp_path / "uv"
+    wrapper.write_text(f'#!/bin/sh\nexec unshare --net {uv} "$@"\n')
+    wrapper.chmod(0o755)
+    return {"LUTHIER_UV": str(wrapper)}
+
+
+def test_a_wheelhouse_filled_as_the_page_says_is_enough(own_server, own_cache, no_network, tmp_path):
+    page = (REPOSITORY / "docs/requirements.md").read_text().split("## Without any network")[1]
+    commands = re.search("```\n(.*?)```", page, re.DOTALL)[1]
+    assert packages.IMAGE.endswith("python-311:1.0.0") and "IMAGE=python-311-1.0.0" in commands
+    directory = tmp_path / "my-package"
+    (tmp_path / "images").symlink_to(REPOSITORY / "images")
+
+    def fill(requirements: str) -> None:
+        packages.write(directory, requirements=requirements)
+        tools = f"{REPOSITORY}/.venv/bin:{os.environ['PATH']}"
+        subprocess.run(
+            ["bash", "-euc", commands], cwd=tmp_path, check=True, env={**os.environ, "PATH": tools}
+        )
+
+    fill("numexpr>=2.10\n")
+    server = own_server(
+        "--wheelhouse", str(tmp_path / "wheels"), "--offline", cache=own_cache(), env=no_network
+    )
+    project = fdl.Project(name="offline").create()
+    model = packages.model(project)
+    packages.deploy(model, directory)
+    assert model.predict(df=packages.DATA)["score"].tolist() == packages.DATA["score"].tolist()
+    (running,) = server.get("/v1/deployments")["items"][0]["running"]
+    # numexpr would take numpy 2; pyarrow of the image needs numpy 1.
+    assert running["packages"]["numexpr"] and running["packages"]["numpy"].startswith("1.")
+
+    more = "numexpr>=2.10\n\n# not there yet\nhumanize==4.9.0\n"
+    packages.write(directory, requirements=more)
+    lacking = packages.model(project, name="lacking")
+    with pytest.raises(AsyncJobFailed) as failure:
+        packages.deploy(lacking, directory)
+    for text in (
+        "RequirementsError",
+        "line 4 of requirements.txt (`humanize==4.9.0`)",
+        "the wheelhouse has no package called humanize",
+        "LUTHIER_WHEELHOUSE",
+    ):
+        assert text in str(failure.value)
+    fill(more)
+    packages.deploy(lacking, directory)
+
+
+def test_a_copied_cache_is_enough_without_a_network(own_server, own_cache, no_network, tmp_path):
+    directory = packages.write(tmp_path / "p", requirements="humanize==4.9.0\n")
+    there = own_cache("uv")
+    server = own_server(cache=there)
+    packages.deploy(packages.model(fdl.Project(name="there").create()), directory)
+    server.stop()
+    here = own_cache()
+    for name in ("bytecode", "checked", "requirements", "uv"):
+        subprocess.run(["cp", "-a", there / name, here], check=True)
+
+    own_server("--offline", cache=here, env=no_network)
+    project = fdl.Project(name="here").create()
+    model = packages.model(project)
+    packages.deploy(model, directory)
+    assert model.predict(df=packages.DATA)["score"].tolist() == packages.DATA["score"].tolist()
+    packages.write(directory, requirements="humanize==4.9.0\nnot-in-this-cache==1\n")
+    with pytest.raises(AsyncJobFailed) as failure:
+        packages.deploy(packages.model(project, name="other"), directory)
+    assert "line 2 of requirements.txt (`not-in-this-cache==1`)" in str(failure.value)
+    assert "the server's cache has no package called not-in-this-cache" in str(failure.value)
