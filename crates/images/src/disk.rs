@@ -3,11 +3,11 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
+use luthier_host::disk::usage;
 use luthier_types::{Error, Result, layout::CacheLayout};
 
 use crate::{base, catalogue::Entry, interpreter, rootfs::Recipe};
@@ -79,30 +79,11 @@ fn measured(layer: &Path) -> io::Result<u64> {
     {
         return Ok(bytes);
     }
-    let bytes = add(layer, &mut HashSet::new())?;
+    let bytes = usage(layer)?.bytes;
     if let Ok(mut measured) = MEASURED.lock() {
         measured
             .get_or_insert_default()
             .insert(layer.to_owned(), bytes);
-    }
-    Ok(bytes)
-}
-
-/// Bytes that the files below take; one with several names once.
-fn add(directory: &Path, seen: &mut HashSet<(u64, u64)>) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.nlink() < 2
-            || metadata.is_dir()
-            || seen.insert((metadata.dev(), metadata.ino()))
-        {
-            bytes += metadata.blocks() * 512;
-        }
-        if metadata.is_dir() {
-            bytes += add(&entry.path(), seen)?;
-        }
     }
     Ok(bytes)
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use luthier_host::{FileLock, Program, Staged, find_program};
+use luthier_host::{FileLock, Program, Staged, disk::walk, find_program};
 use luthier_ports::LogSink;
 use luthier_types::{
     Code, Digest, Error, Result,
@@ -303,23 +303,17 @@ fn empty(directory: &Path) -> io::Result<()> {
 
 /// Lets everyone read files and enter directories.
 fn readable(directory: &Path) -> io::Result<()> {
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_symlink() {
-            continue;
+    walk(directory, |path, metadata| {
+        if metadata.is_symlink() {
+            return Ok(());
         }
-        let path = entry.path();
-        let mode = fs_err::metadata(&path)?.permissions().mode() & 0o7777;
-        let wanted = mode | if kind.is_dir() { 0o755 } else { 0o444 };
-        if wanted != mode {
-            fs_err::set_permissions(&path, Permissions::from_mode(wanted))?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        let wanted = mode | if metadata.is_dir() { 0o755 } else { 0o444 };
+        if wanted == mode {
+            return Ok(());
         }
-        if kind.is_dir() {
-            readable(&path)?;
-        }
-    }
-    Ok(())
+        fs_err::set_permissions(path, Permissions::from_mode(wanted))
+    })
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ impl App {
         let dir = self.deps.layout.package(&unpacked.package);
         let mut findings = heavy(move || {
             let inspection = luthier_inspect::inspect(&dir)?;
-            luthier_inspect::check(&dir, &inspection, &environment)
+            Ok(luthier_inspect::check(&inspection, &environment))
         })
         .await?;
         for finding in findings.iter().take(MAX_FINDINGS) {

@@ -73,7 +73,7 @@ pub async fn check_package(
         }
     };
     let environment = environment(&info, packages, &images.list());
-    let mut findings = check(dir, &inspection, &environment)?;
+    let mut findings = check(&inspection, &environment);
     if !is_resolved && inspection.requirements.main().is_some() {
         // What the requirements bring with them is not known.
         for finding in &mut findings {
