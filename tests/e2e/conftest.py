@@ -1,7 +1,9 @@
 """Fixtures: one server for most tests; its end checks that nothing is left behind."""
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import fiddler as fdl
@@ -11,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 import harness  # noqa: E402 (needs the path)
+import packages  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +43,22 @@ def own_server(server):
     for own in made:
         own.close()
     assert harness.cgroups() <= before, "cgroups of containers are left"
+
+
+@pytest.fixture
+def own_cache():
+    """Makes caches that belong to one test, with what the machine has of base file systems,
+    interpreters, and more if asked. Beside the shared cache, since files are shared by hard links."""
+    made = []
+
+    def make(*more):
+        place = Path(tempfile.mkdtemp(prefix="e2e-own-", dir=Path(harness.CACHE).parent))
+        made.append(place)
+        return harness.machine_layers(place / "cache", packages.IMAGE, *more)
+
+    yield make
+    for place in made:
+        shutil.rmtree(place)
 
 
 @pytest.fixture(scope="session")

@@ -48,10 +48,24 @@ def run(directory: Path, image: str, *command: str, memory: int, mount: Path = N
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def machine_layers(cache: Path, image: str, *more: str) -> Path:
+    """Gives a cache that is being made the base file systems and interpreters of the one that all tests
+    share, that of the image among them, and more of its directories."""
+    state = tempfile.mkdtemp(prefix="lt-build-")
+    build = [BINARY, "images", "build", image, "--data", state, "--cache-dir", CACHE]
+    subprocess.run(build, check=True, capture_output=True)
+    shutil.rmtree(state)
+    cache.mkdir(parents=True)
+    for layer in ("rootfs", "interpreters", "images", "records", *more):
+        if (Path(CACHE) / layer).is_dir():
+            subprocess.run(["cp", "-al", str(Path(CACHE) / layer), str(cache)], check=True)
+    return cache
+
+
 class Server:
     """`luthier serve` on a free port."""
 
-    def __init__(self, *flags: str, env: dict = None):
+    def __init__(self, *flags: str, env: dict = None, cache: Path = CACHE):
         # Short, since paths of Unix sockets are.
         self.dir = Path(tempfile.mkdtemp(prefix="lt-"))
         self.port = free_port()
@@ -59,6 +73,7 @@ class Server:
         self.token = "test-token-of-this-run"
         self.process = None
         self.env = env or {}
+        self.cache = cache
         self.start(*flags)
 
     def start(self, *flags: str) -> None:
@@ -66,7 +81,7 @@ class Server:
         log = open(self.dir / "server.log", "ab")
         self.process = subprocess.Popen(
             [BINARY, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
-            + ["--cache-dir", CACHE, *flags],
+            + ["--cache-dir", str(self.cache), *flags],
             stdout=log,
             stderr=log,
             env=environment,

@@ -148,7 +148,7 @@ impl App {
         let current = current.as_ref().map(|r| r.image_uri.as_str());
         if let Some(uri) = image::named(&payload.params, current) {
             let images = self.deps.images.list();
-            image::check_name(&images, uri)?;
+            image::check_name(&images, &self.deps.settings.registries, uri)?;
             info["image_uri"] = uri.into();
             if let Some(named) = image::find(&images, uri) {
                 self.check_versions(&mut db, card, named).await?;

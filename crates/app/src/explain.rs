@@ -31,8 +31,8 @@ impl App {
     ///
     /// # Errors
     /// `BadRequest` for anything in the request, `NotSupported` for methods and sources that are
-    /// not served, `NotFound`, `ModelUnavailable`, `PredictTimeout` naming what to lower, and what
-    /// the model itself fails with.
+    /// not served, `NotFound`, `ModelStarting` or `ModelUnavailable`, `PredictTimeout` naming what to
+    /// lower, and what the model itself fails with.
     pub async fn explain(&self, request: ExplainRequest) -> Result<Value> {
         let limit = self.deps.settings.explain_timeout.min(LONGEST);
         let deadline = Instant::now() + limit;

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use luthier_ports::{ImageInfo, ImageStatus};
+use luthier_ports::{ImageInfo, ImageStatus, names_registry};
 use luthier_store::{
     artifacts, deployments, models,
     uses::{self, ImageUse},
@@ -47,22 +47,34 @@ impl App {
         let mut views = vec![];
         for image in &catalogue {
             let mut view = view(image);
-            // What cannot be measured is not worth failing the list for.
-            let disk = self.deps.images.disk(&image.uri).await.ok().flatten();
-            view["disk"] = disk.map_or(
-                Value::Null,
-                |(bytes, alone)| json!({ "bytes": bytes, "alone": alone }),
-            );
+            view["disk"] = self.disk(&image.uri).await;
             view["default"] = json!(default.as_ref() == Some(&image.uri));
             view["deployments"] = json!(users.remove(&image.uri).unwrap_or_default());
             views.push(view);
         }
         let mut others: Vec<_> = users.into_iter().collect();
         others.sort_by(|a, b| a.0.cmp(&b.0));
-        views.extend(others.into_iter().map(|(uri, deployments)| {
-            json!({ "uri": uri, "status": "not_in_catalogue", "deployments": deployments })
-        }));
+        for (uri, deployments) in others {
+            let disk = self.disk(&uri).await;
+            let status = if names_registry(&uri) {
+                "of_a_registry"
+            } else {
+                "not_in_catalogue"
+            };
+            views.push(
+                json!({ "uri": uri, "status": status, "disk": disk, "deployments": deployments }),
+            );
+        }
         Ok(views)
+    }
+
+    /// What an image takes on disk. What cannot be measured is not worth failing a list for.
+    async fn disk(&self, uri: &str) -> Value {
+        let disk = self.deps.images.disk(uri).await.ok().flatten();
+        disk.map_or(
+            Value::Null,
+            |(bytes, alone)| json!({ "bytes": bytes, "alone": alone }),
+        )
     }
 
     /// Moves a deployment to another image: a deploy job with the package it has, whose new revision

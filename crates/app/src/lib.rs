@@ -26,6 +26,7 @@ mod settings;
 mod spool;
 pub mod status;
 mod token;
+mod unavailable;
 
 use std::sync::Arc;
 

@@ -6,8 +6,7 @@ use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use luthier_store::deployments;
-use luthier_types::{Code, Error, ModelId, Phase, Result};
+use luthier_types::{Code, Error, ModelId, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -38,7 +37,8 @@ impl App {
     ///
     /// # Errors
     /// `BadRequest` for a malformed body or a row that lacks an input, `NotFound` for the model,
-    /// `ModelUnavailable` saying why it does not serve, and what the model itself fails with.
+    /// `ModelStarting` or `ModelUnavailable` saying why it does not serve, and what the model itself
+    /// fails with.
     pub async fn predict(&self, body: Bytes, mut out: Vec<u8>) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.deps.settings.predict_timeout;
         let (model, rows, chunk) = {
@@ -109,46 +109,6 @@ impl App {
                 Err(self.why_unavailable(model, error).await)
             }
             other => other,
-        }
-    }
-
-    /// Replaces the gateway's "no replica" by the reason that the deployment knows.
-    pub(crate) async fn why_unavailable(&self, model: ModelId, error: Error) -> Error {
-        let found = async {
-            let mut db = self.deps.store.read().await?;
-            deployments::of_model(&mut db, model).await
-        };
-        let unavailable = |cause: &str, hint: &str| {
-            Error::new(Code::ModelUnavailable, cause.to_owned()).hint(hint.to_owned())
-        };
-        match found.await {
-            Err(_) => error,
-            Ok(None) => unavailable(
-                "the model has no artifact, so it cannot predict",
-                "Add one with `add_artifact`.",
-            ),
-            Ok(Some(d)) if !d.active => unavailable(
-                "the model's deployment is not active",
-                "Activate it: set `active` of its deployment to true.",
-            ),
-            Ok(Some(d)) => match (d.phase, d.failure) {
-                (Phase::Starting, _) => unavailable(
-                    "the model is still starting",
-                    "Wait for its job to end and try again.",
-                ),
-                (_, Some(failure)) => {
-                    let cause = format!("the model's deployment has failed: {}", failure.message());
-                    Error::new(Code::ModelUnavailable, cause)
-                        .hint(
-                            failure
-                                .next_step()
-                                .unwrap_or("Look at its replicas' log.")
-                                .to_owned(),
-                        )
-                        .evidence(failure.observed().clone())
-                }
-                _ => error,
-            },
         }
     }
 }

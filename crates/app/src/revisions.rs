@@ -38,6 +38,7 @@ impl App {
             "image": r.image,
             "rootfs": r.rootfs,
             "interpreter": r.interpreter,
+            "variables": r.variables,
             "env": r.env,
             "runner": r.runner,
             "package": r.package,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use luthier_ports::AllowedRegistries;
 use luthier_types::{Mebibytes, Millicpu};
 
 use crate::Token;
@@ -41,6 +42,8 @@ pub struct Settings {
     pub explain_timeout: Duration,
     /// What the machine has to give to replicas.
     pub machine: Capacity,
+    /// Registries whose images may be named.
+    pub registries: AllowedRegistries,
 }
 
 impl Settings {
@@ -60,6 +63,7 @@ impl Settings {
             predict_timeout: Duration::from_secs(60),
             explain_timeout: Duration::from_secs(90),
             machine,
+            registries: AllowedRegistries::default(),
         }
     }
 }

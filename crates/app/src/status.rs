@@ -75,6 +75,7 @@ impl App {
                 "wanted_revision": d.wanted_revision,
                 "serving_revision": d.serving_revision,
                 "failure": d.failure,
+                "crashes": d.crashes,
                 "batching": batching,
                 "traffic": self.deps.gateway.stats(d.model_id),
                 "running": running,

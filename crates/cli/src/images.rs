@@ -118,6 +118,7 @@ fn status(image: &Value) -> String {
             format!("deprecated, use {}{single}", word(&image["replaced_by"]))
         }
         (Some("current"), Some(true)) => format!("default{single}"),
+        (Some("of_a_registry"), _) => "of a registry".to_owned(),
         (Some("not_in_catalogue"), _) => "not in the catalogue".to_owned(),
         (status, _) => format!("{}{single}", status.unwrap_or_default()),
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use luthier_server::{
-    machine::Sources,
+    machine::{Registries, Sources, mask_credentials},
     serve::{self, Config},
 };
 use luthier_types::{Code, Error, Result};
@@ -60,6 +60,13 @@ pub(crate) struct Serve {
     /// times.
     #[arg(long, env = "LUTHIER_BUILD_HOSTS", value_delimiter = ' ')]
     build_host: Vec<String>,
+    /// Registry, HOST[:PORT][/PREFIX], whose images may be named as a base; http:// before it goes
+    /// without TLS; may be given several times.
+    #[arg(long, env = "LUTHIER_ALLOWED_REGISTRIES", value_delimiter = ' ')]
+    allow_registry: Vec<String>,
+    /// File of registry logins, as `docker login` writes it; that of the user when left out.
+    #[arg(long, env = "LUTHIER_REGISTRY_AUTH")]
+    registry_auth: Option<PathBuf>,
     /// For tests: stop for good after the effect of this job step and before it is recorded.
     #[arg(long, hide = true)]
     pause_after: Option<String>,
@@ -81,6 +88,8 @@ struct File {
     wheelhouse: Option<PathBuf>,
     offline: Option<bool>,
     build_hosts: Vec<String>,
+    allowed_registries: Vec<String>,
+    registry_auth: Option<PathBuf>,
 }
 
 /// Runs `luthier serve`.
@@ -96,6 +105,10 @@ pub(crate) async fn run(args: Serve) -> Result<()> {
         offline: args.offline || file.offline.unwrap_or(false),
         build_hosts: either(args.build_host, file.build_hosts),
     };
+    let registries = Registries::new(
+        &either(args.allow_registry, file.allowed_registries),
+        args.registry_auth.or(file.registry_auth).as_deref(),
+    )?;
     serve::run(Config {
         listen: args.listen.or(file.listen).unwrap_or(defaults.listen),
         data: args.data.or(file.data).unwrap_or(defaults.data),
@@ -111,6 +124,7 @@ pub(crate) async fn run(args: Serve) -> Result<()> {
             .unwrap_or(defaults.max_package_mib),
         cpu_cap: args.cpu_cap || file.cpu_cap.unwrap_or(false),
         sources,
+        registries,
         pause_after: args.pause_after,
     })
     .await
@@ -123,18 +137,47 @@ fn read_file(path: Option<&Path>) -> Result<File> {
     };
     match fs_err::read_to_string(path) {
         Ok(text) => toml::from_str(&text).map_err(|e| {
+            // The line itself may hold a password.
+            let before = e.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
             Error::new(
                 Code::BadRequest,
-                format!("{} is not understood: {e}", path.display()),
+                format!(
+                    "line {line} of {} is not understood: {}",
+                    path.display(),
+                    mask_credentials(e.message())
+                ),
             )
             .hint(
                 "Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap, index_url, \
-                 extra_index_urls, index_credentials, wheelhouse, offline, build_hosts.",
+                 extra_index_urls, index_credentials, wheelhouse, offline, build_hosts, \
+                 allowed_registries, registry_auth.",
             )
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => Ok(File::default()),
         Err(e) => {
             Err(Error::new(Code::BadRequest, format!("cannot read {}", path.display())).source(e))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settings_file_that_is_not_understood_is_told_by_its_line_without_its_secrets() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("luthier.toml");
+        for wrong in [
+            "extra_index_urls = 'https://bob:s3cret@h/simple'",
+            "index_url = 'https://bob:s3cret@h/simple",
+            "index_urls = 'https://bob:s3cret@h/simple'",
+        ] {
+            fs_err::write(&path, format!("offline = true\n{wrong}\n")).unwrap();
+            let error = read_file(Some(&path)).err().unwrap();
+            assert!(error.message().contains("line 2 of "), "{error}");
+            assert!(!format!("{error:?}").contains("s3cret"), "{error:?}");
         }
     }
 }

@@ -185,8 +185,15 @@ impl Model {
     async fn attempts(self: &Arc<Self>, question: &Question, deadline: Instant) -> Result<Answer> {
         let mut route = Route::default();
         let mut call = None;
+        // How the replica that got the request ended.
+        let mut end: Option<Error> = None;
         loop {
-            let (place, serving) = match self.turn(question, &route, deadline).await? {
+            let turn = match self.turn(question, &route, deadline).await {
+                Ok(turn) => turn,
+                // None is left, perhaps because of this request: it is not to be sent again.
+                Err(error) => return Err(end.unwrap_or(error)),
+            };
+            let (place, serving) = match turn {
                 Turn::Go(place, serving) => (place, serving),
                 Turn::Part(table) => return Ok(Answer::Part(table)),
                 Turn::Again(met) => {
@@ -215,7 +222,10 @@ impl Model {
                 Err(Failure::TooLarge) => return Err(call::too_large(self.options.max_answer)),
                 Err(Failure::Connect(_)) => route.met(Met::Unreachable(replica)),
                 Err(Failure::Broken(e)) if route.is_broken() => return Err(ended(e)),
-                Err(Failure::Broken(_)) => route.met(Met::Broken(replica)),
+                Err(Failure::Broken(e)) => {
+                    end = Some(ended(e));
+                    route.met(Met::Broken(replica));
+                }
             }
         }
     }
@@ -256,9 +266,10 @@ pub(crate) fn unavailable() -> Error {
         .hint("Look at the deployment's state; if it is stopped, activate it.")
 }
 
+/// The end of a request that may have ended its replicas.
 fn ended(cause: Box<dyn std::error::Error + Send + Sync>) -> Error {
     Error::new(
-        Code::ModelUnavailable,
+        Code::ModelServeError,
         "the replica ended while it answered",
     )
     .hint(

@@ -1,7 +1,11 @@
-//! What the adapters that work on this machine share: running outside programs, locks between
-//! processes, directories that are complete or absent, and the surroundings `uv` runs in. No policy.
+//! What the adapters that work on this machine share: running outside programs and containers to
+//! their end, locks between processes, directories that are complete or absent, what lies below
+//! a directory, and the surroundings `uv` runs in. No policy.
 
 #![forbid(unsafe_code)]
+
+pub mod container;
+pub mod disk;
 
 mod fslock;
 mod mask;

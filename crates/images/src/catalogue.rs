@@ -80,6 +80,11 @@ impl Catalogue {
         Ok(Self { entries, problems })
     }
 
+    /// Whether there is an entry called `uri`.
+    pub(crate) fn has(&self, uri: &str) -> bool {
+        self.entries.iter().any(|e| e.info.uri == uri)
+    }
+
     /// The entry called `uri`.
     ///
     /// # Errors

@@ -5,9 +5,10 @@ use std::{
     fs::Permissions,
     io,
     os::unix::fs::{PermissionsExt as _, symlink},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
+use luthier_host::disk::walk;
 use luthier_types::{Digest, layout::container};
 
 use crate::elf::{self, Patch};
@@ -152,7 +153,10 @@ fn make_dir(path: &Path) -> io::Result<()> {
 /// When a file cannot be read.
 pub(crate) fn digest(tree: &Path) -> io::Result<Digest> {
     let mut paths = vec![];
-    list(tree, &mut paths)?;
+    walk(tree, |path, metadata| {
+        paths.extend((!metadata.is_dir()).then(|| path.to_owned()));
+        Ok(())
+    })?;
     paths.sort();
     let mut fields = vec![];
     for path in paths {
@@ -165,16 +169,4 @@ pub(crate) fn digest(tree: &Path) -> io::Result<Digest> {
         }
     }
     Ok(Digest::of_fields(fields))
-}
-
-fn list(directory: &Path, into: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            list(&entry.path(), into)?;
-        } else {
-            into.push(entry.path());
-        }
-    }
-    Ok(())
 }

@@ -3,14 +3,14 @@
 use std::{
     collections::{HashMap, HashSet},
     io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
+use luthier_host::disk::usage;
 use luthier_types::{Error, Result, layout::CacheLayout};
 
-use crate::{catalogue::Entry, interpreter, rootfs::Recipe};
+use crate::{base, catalogue::Entry, interpreter, rootfs::Recipe};
 
 /// Layers never change, so each is measured once.
 static MEASURED: Mutex<Option<HashMap<PathBuf, u64>>> = Mutex::new(None);
@@ -47,6 +47,18 @@ pub(crate) async fn of(
     .map_err(|e| Error::internal("measuring an image", e))?
 }
 
+/// As [`of`] for an image of a registry, which shares its file system with no other.
+pub(crate) async fn of_base(layout: &CacheLayout, uri: &str) -> Result<Option<(u64, u64)>> {
+    let Some(layer) = base::layers(layout, uri) else {
+        return Ok(None);
+    };
+    let bytes = tokio::task::spawn_blocking(move || measured(&layer))
+        .await
+        .map_err(|e| Error::internal("measuring an image", e))?
+        .map_err(|e| Error::internal(format!("measuring {uri}"), e))?;
+    Ok(Some((bytes, bytes)))
+}
+
 /// The layers of an image, if all are there.
 fn layers(layout: &CacheLayout, entry: &Entry) -> Option<[PathBuf; 2]> {
     layers_of(layout, entry).filter(|layers| layers.iter().all(|layer| layer.is_dir()))
@@ -67,30 +79,11 @@ fn measured(layer: &Path) -> io::Result<u64> {
     {
         return Ok(bytes);
     }
-    let bytes = add(layer, &mut HashSet::new())?;
+    let bytes = usage(layer)?.bytes;
     if let Ok(mut measured) = MEASURED.lock() {
         measured
             .get_or_insert_default()
             .insert(layer.to_owned(), bytes);
-    }
-    Ok(bytes)
-}
-
-/// Bytes that the files below take; one with several names once.
-fn add(directory: &Path, seen: &mut HashSet<(u64, u64)>) -> io::Result<u64> {
-    let mut bytes = 0;
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.nlink() < 2
-            || metadata.is_dir()
-            || seen.insert((metadata.dev(), metadata.ino()))
-        {
-            bytes += metadata.blocks() * 512;
-        }
-        if metadata.is_dir() {
-            bytes += add(&entry.path(), seen)?;
-        }
     }
     Ok(bytes)
 }

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod catalogue;
 mod copy;
 mod disk;
@@ -20,10 +21,17 @@ pub mod runner_layer;
 mod update;
 mod verify;
 
-use std::{collections::HashMap, path::PathBuf, sync::Mutex};
+use std::{
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
-use luthier_ports::{ImageInfo, Images, LogSink, ResolvedImage};
+use luthier_ports::{
+    AllowedRegistries, ContainerRuntime, ImageInfo, Images, LogSink, ResolvedImage, names_registry,
+};
 use luthier_types::{Digest, Result, layout::CacheLayout};
 
 pub use doctor::{Probe, probe};
@@ -35,12 +43,41 @@ use catalogue::{Catalogue, Entry};
 use rootfs::Recipe;
 
 /// What [`LocalImages`] needs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Where layers lie.
     pub layout: CacheLayout,
     /// Debian mirror for the base file system; `None` for Debian's own.
     pub mirror: Option<String>,
+    /// Registries whose images may be bases.
+    pub registries: AllowedRegistries,
+    /// Logins at them.
+    pub credentials: oci::Credentials,
+    /// Looks at such images, in a container; `None` refuses them.
+    pub runtime: Option<Arc<dyn ContainerRuntime>>,
+}
+
+impl Options {
+    /// Debian's own mirror, no registries.
+    pub fn new(layout: CacheLayout) -> Self {
+        Self {
+            layout,
+            mirror: None,
+            registries: AllowedRegistries::default(),
+            credentials: oci::Credentials::default(),
+            runtime: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("layout", &self.layout)
+            .field("mirror", &self.mirror)
+            .field("registries", &self.registries)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Makes the catalogue's images on this machine.
@@ -136,12 +173,18 @@ impl Images for LocalImages {
 
     async fn disk(&self, uri: &str) -> Result<Option<(u64, u64)>> {
         let catalogue = self.catalogue()?;
+        if names_registry(uri) && !catalogue.has(uri) {
+            return disk::of_base(&self.options.layout, uri).await;
+        }
         let entry = catalogue.find(uri)?;
         let others: Vec<&Entry> = catalogue.entries.iter().filter(|e| *e != entry).collect();
         disk::of(&self.options.layout, entry, &others).await
     }
 
     async fn toolchain(&self, image: &ResolvedImage, log: &LogSink) -> Result<Digest> {
+        if image.base.is_some() {
+            return Ok(image.rootfs.clone());
+        }
         let recipe = match self.catalogue()?.find(&image.info.uri) {
             Ok(entry) => Recipe::of(&entry.tag),
             Err(_) => Recipe::of_packages(&image.info.debian),
@@ -152,6 +195,9 @@ impl Images for LocalImages {
 
     async fn ensure(&self, uri: &str, log: &LogSink) -> Result<ResolvedImage> {
         let catalogue = self.catalogue()?;
+        if names_registry(uri) && !catalogue.has(uri) {
+            return base::ensure(&self.options, uri, log).await;
+        }
         let entry = catalogue.find(uri)?;
         let key = entry.digest();
         if let Some(image) = self.known(&key) {
@@ -168,6 +214,7 @@ impl Images for LocalImages {
             rootfs,
             interpreter,
             lock: entry.lock.clone(),
+            base: None,
         };
         if let Ok(mut known) = self.known.lock() {
             known.insert(key, image.clone());

@@ -9,12 +9,14 @@ use std::{
     time::Duration,
 };
 
-use luthier_host::{FileLock, Program, Staged, find_program};
+use luthier_host::{FileLock, Program, Staged, disk::walk, find_program};
 use luthier_ports::LogSink;
 use luthier_types::{
     Code, Digest, Error, Result,
     layout::{CacheLayout, container},
 };
+
+use safe_path::scoped_join;
 
 use crate::catalogue::Tag;
 
@@ -224,9 +226,24 @@ fn unpack(archive: &Path, tree: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Adds what a container needs and takes away what Debian's tools left.
+fn finish(tree: &Path) -> io::Result<()> {
+    prepare(tree)?;
+    for gone in [
+        "var/cache/apt",
+        "var/lib/apt/lists",
+        "var/log",
+        "var/cache/debconf",
+    ] {
+        empty(&tree.join(gone))?;
+    }
+    Ok(())
+}
+
 /// Adds the mount points and the few files a container needs, takes away what is of the host, and
 /// makes every directory and file readable to all, since a container's root may be nobody here.
-fn finish(tree: &Path) -> io::Result<()> {
+/// Links in the tree are followed within it alone.
+pub(crate) fn prepare(tree: &Path) -> io::Result<()> {
     for directory in [
         container::PYTHON,
         container::ENV,
@@ -241,33 +258,28 @@ fn finish(tree: &Path) -> io::Result<()> {
         "/dev",
         "/tmp",
     ] {
-        fs_err::create_dir_all(tree.join(&directory[1..]))?;
+        fs_err::create_dir_all(scoped_join(tree, directory)?)?;
     }
-    for host in [
-        "etc/hostname",
-        "etc/resolv.conf",
-        "etc/hosts",
-        "etc/machine-id",
+    let etc = scoped_join(tree, "etc")?;
+    fs_err::create_dir_all(&etc)?;
+    for (name, text) in [
+        ("hostname", Some("localhost\n")),
+        (
+            "hosts",
+            Some("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
+        ),
+        // A container that shares the host's network has the host's mounted over it.
+        ("resolv.conf", Some("")),
+        ("machine-id", None),
     ] {
-        match fs_err::remove_file(tree.join(host)) {
+        // A link is removed, not followed.
+        match fs_err::remove_file(etc.join(name)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
-    }
-    fs_err::write(tree.join("etc/hostname"), "localhost\n")?;
-    fs_err::write(
-        tree.join("etc/hosts"),
-        "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
-    )?;
-    // A container that shares the host's network has the host's mounted over it.
-    fs_err::write(tree.join("etc/resolv.conf"), "")?;
-    for gone in [
-        "var/cache/apt",
-        "var/lib/apt/lists",
-        "var/log",
-        "var/cache/debconf",
-    ] {
-        empty(&tree.join(gone))?;
+        if let Some(text) = text {
+            fs_err::write(etc.join(name), text)?;
+        }
     }
     readable(tree)
 }
@@ -291,23 +303,17 @@ fn empty(directory: &Path) -> io::Result<()> {
 
 /// Lets everyone read files and enter directories.
 fn readable(directory: &Path) -> io::Result<()> {
-    for entry in fs_err::read_dir(directory)? {
-        let entry = entry?;
-        let kind = entry.file_type()?;
-        if kind.is_symlink() {
-            continue;
+    walk(directory, |path, metadata| {
+        if metadata.is_symlink() {
+            return Ok(());
         }
-        let path = entry.path();
-        let mode = fs_err::metadata(&path)?.permissions().mode() & 0o7777;
-        let wanted = mode | if kind.is_dir() { 0o755 } else { 0o444 };
-        if wanted != mode {
-            fs_err::set_permissions(&path, Permissions::from_mode(wanted))?;
+        let mode = metadata.permissions().mode() & 0o7777;
+        let wanted = mode | if metadata.is_dir() { 0o755 } else { 0o444 };
+        if wanted == mode {
+            return Ok(());
         }
-        if kind.is_dir() {
-            readable(&path)?;
-        }
-    }
-    Ok(())
+        fs_err::set_permissions(path, Permissions::from_mode(wanted))
+    })
 }
 
 #[cfg(test)]

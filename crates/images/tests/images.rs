@@ -13,11 +13,7 @@ fn layout() -> CacheLayout {
 }
 
 fn images() -> LocalImages {
-    LocalImages::new(Options {
-        layout: layout(),
-        mirror: None,
-    })
-    .unwrap()
+    LocalImages::new(Options::new(layout())).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

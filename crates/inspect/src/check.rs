@@ -1,11 +1,6 @@
 //! Compares what a package says with an environment.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-};
-
-use luthier_types::Error;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Environment, Finding, Inspection, Level, tables};
 
@@ -20,15 +15,8 @@ use provided::Libraries;
 /// Most findings that are told.
 const MOST: usize = 200;
 
-/// Compares the package at `dir`, inspected before, with an environment. The worst come first.
-///
-/// # Errors
-/// `Internal` when the directory cannot be read.
-pub fn check(
-    _dir: &Path,
-    inspection: &Inspection,
-    environment: &Environment,
-) -> Result<Vec<Finding>, Error> {
+/// Compares an inspected package with an environment. The worst come first.
+pub fn check(inspection: &Inspection, environment: &Environment) -> Vec<Finding> {
     let around = Around {
         environment,
         libraries: Libraries::new(&environment.packages),
@@ -54,7 +42,7 @@ pub fn check(
     });
     found.dedup();
     found.truncate(MOST);
-    Ok(found)
+    found
 }
 
 /// What findings are made against.

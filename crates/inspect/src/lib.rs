@@ -21,6 +21,9 @@ mod tables;
 mod unpack;
 mod version;
 
+#[cfg(test)]
+mod testing;
+
 pub use check::check;
 pub use finding::{Environment, Finding, Level};
 pub use inspection::{Inspection, inspect};

@@ -96,7 +96,7 @@ fn environment(case: &Case) -> Environment {
 fn findings(path: &Path, case: &Case) -> Vec<Finding> {
     let dir = path.join("package");
     match inspect(&dir) {
-        Ok(inspection) => check(&dir, &inspection, &environment(case)).unwrap(),
+        Ok(inspection) => check(&inspection, &environment(case)),
         Err(error) => panic!("{}: {}", path.display(), error.public_text()),
     }
 }

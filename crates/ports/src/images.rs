@@ -1,6 +1,8 @@
 //! Catalogue images, made ready on this machine.
 
+mod base;
 mod nearest;
+mod registries;
 
 use async_trait::async_trait;
 use luthier_types::{Digest, Result};
@@ -8,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::LogSink;
 
+pub use base::{Base, Provided};
 pub use nearest::unknown_image;
+pub use registries::{AllowedRegistries, names_registry};
 
 /// Whether an image is still to be chosen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +64,15 @@ pub struct ResolvedImage {
     pub rootfs: Digest,
     /// The interpreter layer.
     pub interpreter: Digest,
-    /// The image's own lock: hashed requirements of every preinstalled library.
+    /// The image's own lock: hashed requirements of every preinstalled library; empty for one of a
+    /// registry.
     pub lock: String,
+    /// What an image of a registry brings; `None` for one of the catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
 }
 
-/// The catalogue.
+/// The catalogue, and the registries beside it.
 #[async_trait]
 pub trait Images: Send + Sync + 'static {
     /// Every image, in catalogue order: of the same name the oldest tag first, deprecated ones last.
@@ -78,7 +86,7 @@ pub trait Images: Send + Sync + 'static {
     async fn disk(&self, uri: &str) -> Result<Option<(u64, u64)>>;
 
     /// The image's root file system with compilers and headers, in which packages are built from
-    /// source; makes it if it is not there yet.
+    /// source; makes it if it is not there yet. One of a registry has what it has.
     ///
     /// **Guarantees:** as [`ensure`](Self::ensure).
     ///
@@ -86,11 +94,15 @@ pub trait Images: Send + Sync + 'static {
     /// `ImageUnavailable` when it cannot be made.
     async fn toolchain(&self, image: &ResolvedImage, log: &LogSink) -> Result<Digest>;
 
-    /// Makes the image's layers, if they are not there yet.
+    /// Makes the image's layers, if they are not there yet. An image of a registry is pulled; what
+    /// its tag names is looked up each time, and the answer's `info.uri` names it by digest.
     ///
-    /// **Guarantees:** idempotent; safe to call concurrently, also from several processes.
+    /// **Guarantees:** idempotent; safe to call concurrently, also from several processes. An image
+    /// of a registry that is named by digest and was pulled before needs no network.
     ///
     /// # Errors
-    /// `UnknownImage` naming the images there are; `ImageUnavailable` when a layer cannot be made.
+    /// `UnknownImage` naming the images there are, or saying why one of a registry cannot be a base;
+    /// `ImageUnavailable` when a layer cannot be made or a registry does not answer; `BadRequest`
+    /// when images may not come from there; `Unauthorized` of the registry.
     async fn ensure(&self, uri: &str, log: &LogSink) -> Result<ResolvedImage>;
 }

@@ -17,7 +17,10 @@ pub mod fakes;
 
 pub use blobs::{Blob, BlobReader, BlobStore};
 pub use env::{Collected, EnvBuilder, EnvInfo, Lock, LockRequest, LogSink, normalised};
-pub use images::{ImageInfo, ImageStatus, Images, ResolvedImage, unknown_image};
+pub use images::{
+    AllowedRegistries, Base, ImageInfo, ImageStatus, Images, Provided, ResolvedImage,
+    names_registry, unknown_image,
+};
 pub use predictor::Predictor;
 pub use runtime::{
     ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Mount,

@@ -90,7 +90,8 @@ pub(crate) async fn compile(
     contents: &BTreeMap<String, Digest>,
     log: &LogSink,
 ) -> Result<Vec<Bad>> {
-    let interpreter = image.interpreter.short();
+    // Compiled modules are the same for every interpreter of a minor version that runs them.
+    let interpreter = image.host_interpreter().short();
     let store = envs.layout().root().join(STORE).join(interpreter);
     let tag = format!("cpython-{}", image.info.python.replace('.', ""));
     let wanted: Vec<(Distribution, PathBuf)> = distributions

@@ -13,7 +13,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use luthier_host::{FileLock, Staged, sweep};
+use luthier_host::{
+    FileLock, Staged,
+    disk::{usage, walk},
+    sweep,
+};
 use luthier_ports::{Collected, LogSink, normalised};
 use luthier_types::{Digest, EnvId, Error, Result};
 
@@ -79,7 +83,7 @@ async fn remove(envs: &UvEnvs, path: PathBuf) -> Result<u64> {
     tokio::task::spawn_blocking(move || {
         let failed = |e: io::Error| Error::internal(format!("removing {}", path.display()), e);
         let staged = Staged::new(&staging, "gone")?;
-        let bytes = disk::usage(&path).map_err(failed)?.alone;
+        let bytes = usage(&path).map_err(failed)?.alone;
         match fs_err::rename(&path, staged.path()) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(0),
             renamed => renamed.map_err(failed).map(|()| bytes),
@@ -186,7 +190,7 @@ fn installers(cache: &Path, used: &Used) -> io::Result<Vec<PathBuf>> {
                 }
             }
         } else if name.starts_with("simple-") {
-            disk::walk(&bucket, |path, metadata| {
+            walk(&bucket, |path, metadata| {
                 let stem = path.file_stem().unwrap_or_default().to_string_lossy();
                 if metadata.is_file()
                     && path.extension().is_some_and(|e| e == "rkyv")
@@ -202,7 +206,7 @@ fn installers(cache: &Path, used: &Used) -> io::Result<Vec<PathBuf>> {
     for bucket in entries(cache)? {
         let name = bucket.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with("wheels-") {
-            disk::walk(&bucket, |path, metadata| {
+            walk(&bucket, |path, metadata| {
                 if metadata.is_symlink() && leads_into(path, &archives)? {
                     paths.extend(pointers(path)?);
                 }

@@ -1,66 +1,9 @@
-//! What directories take on disk, and errors for want of it.
+//! Files that several directories share, and errors for want of disk.
 
-use std::{
-    collections::HashMap,
-    fs::Metadata,
-    io,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-};
+use std::{io, os::unix::fs::MetadataExt as _, path::Path};
 
+use luthier_host::disk::walk;
 use luthier_types::{Code, Error};
-
-/// Bytes of a directory's files and directories as they lie on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
-    /// All of them, a file with several names once.
-    pub(crate) bytes: u64,
-    /// Of those that have no name outside of the directory: what removing it frees.
-    pub(crate) alone: u64,
-}
-
-/// Walks everything below `directory`, itself included; links are not followed.
-pub(crate) fn walk(
-    directory: &Path,
-    mut visit: impl FnMut(&Path, &Metadata) -> io::Result<()>,
-) -> io::Result<()> {
-    let mut waiting: Vec<PathBuf> = vec![directory.to_owned()];
-    while let Some(path) = waiting.pop() {
-        let metadata = fs_err::symlink_metadata(&path)?;
-        visit(&path, &metadata)?;
-        if metadata.is_dir() {
-            for entry in fs_err::read_dir(&path)? {
-                waiting.push(entry?.path());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What `directory` takes.
-pub(crate) fn usage(directory: &Path) -> io::Result<Usage> {
-    let mut usage = Usage::default();
-    // Names seen of the files that have several.
-    let mut several: HashMap<(u64, u64), u64> = HashMap::new();
-    walk(directory, |_, metadata| {
-        let bytes = metadata.blocks() * 512;
-        if metadata.is_dir() || metadata.nlink() == 1 {
-            usage.bytes += bytes;
-            usage.alone += bytes;
-            return Ok(());
-        }
-        let seen = several.entry((metadata.dev(), metadata.ino())).or_default();
-        *seen += 1;
-        if *seen == 1 {
-            usage.bytes += bytes;
-        }
-        if *seen == metadata.nlink() {
-            usage.alone += bytes;
-        }
-        Ok(())
-    })?;
-    Ok(usage)
-}
 
 /// Whether a file below `directory` has another name, such as one in an environment.
 pub(crate) fn is_shared(directory: &Path) -> io::Result<bool> {
@@ -105,22 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_another_name_elsewhere_is_not_alone() {
+    fn a_file_with_another_name_is_shared() {
         let dir = tempfile::tempdir().unwrap();
         let tree = dir.path().join("tree");
         fs_err::create_dir(&tree).unwrap();
-        let empty = usage(&tree).unwrap();
-        let file = |name: &str| {
-            fs_err::write(tree.join(name), vec![1; 4096]).unwrap();
-            tree.join(name)
-        };
-        file("mine");
-        fs_err::hard_link(file("twice"), tree.join("again")).unwrap();
+        fs_err::write(tree.join("file"), "x").unwrap();
+        assert!(!is_shared(&tree).unwrap());
+        fs_err::hard_link(tree.join("file"), dir.path().join("elsewhere")).unwrap();
         assert!(is_shared(&tree).unwrap());
-        fs_err::hard_link(file("ours"), dir.path().join("elsewhere")).unwrap();
-        let all = usage(&tree).unwrap();
-        assert_eq!(all.bytes - empty.bytes, 3 * 4096);
-        assert_eq!(all.alone - empty.alone, 2 * 4096);
     }
 
     #[test]

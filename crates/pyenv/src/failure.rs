@@ -267,6 +267,11 @@ fn named(names: &BTreeSet<String>) -> String {
 
 /// Names the pins that the explanation speaks of.
 fn hint(output: &str, asked: &Asked<'_>) -> String {
+    if asked.offline && reason(output).is_some() {
+        return "The server is offline: put the wheels that are missing, for the image's Python and with \
+                what they need, into its wheelhouse (LUTHIER_WHEELHOUSE), and deploy again."
+            .to_owned();
+    }
     let words = words(output);
     let package: Vec<String> = asked
         .lines

@@ -13,11 +13,11 @@ use luthier_ports::{Lock, LogSink, ResolvedImage};
 use luthier_types::{Error, Result, layout::container};
 
 use crate::{
-    UvEnvs, bytecode, disk,
+    UvEnvs, base, bytecode, disk,
     failure::{self, Asked},
     heal::{self, Bad},
     installed::{self, Distribution},
-    source,
+    source::{self, Read},
     store::{self, blocking},
     verify::{self, Checked},
 };
@@ -60,7 +60,7 @@ async fn locked(
     sweep(&envs.layout().staging())?;
     log.line(format!("building environment {short}"));
     let (staged, bad) = assemble(envs, lock, image, log).await?;
-    finish(staged.path(), &lock.text)
+    finish(staged.path(), &lock.text, image)
         .map_err(|e| Error::internal("finishing the environment", e))?;
     staged.publish(place)?;
     let healed = heal::heal(envs, bad, place.to_owned()).await?;
@@ -206,7 +206,7 @@ async fn install(
     };
     let mut tried = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let inputs = source::inputs(envs.layout(), &lock.text, image);
+        let inputs = source::inputs(envs, lock, image, log).await?;
         fs_err::write(scratch.join("lock.txt"), &inputs.text)
             .map_err(|e| Error::internal("writing the lock", e))?;
         let sync = envs
@@ -215,7 +215,8 @@ async fn install(
             .args(["--link-mode", "hardlink", "--python"])
             .arg(staged.path().join("bin/python"))
             .arg("lock.txt")
-            .args(inputs.args)
+            .args(inputs.args())
+            .args(base::platform(image))
             .cwd(scratch)
             .limit(envs.options.build_limit);
         let sync = envs.options.sources.apply(sync, &lock.origins);
@@ -227,6 +228,9 @@ async fn install(
         let ended = sync.run(log).await?;
         if ended.success() {
             return Ok(());
+        }
+        if source::discard_damaged(envs, &inputs, Read::All, log).await? {
+            continue;
         }
         let names = failure::needs_build(&ended);
         let new = names.difference(&tried).cloned().collect();
@@ -243,12 +247,16 @@ async fn install(
 
 /// Points the environment at the interpreter's place in a container and removes what is not
 /// needed there.
-fn finish(tree: &Path, lock: &str) -> io::Result<()> {
+fn finish(tree: &Path, lock: &str, image: &ResolvedImage) -> io::Result<()> {
+    let home = match &image.base {
+        Some(base) => base.home.clone(),
+        None => Path::new(container::PYTHON).join("bin"),
+    };
     let settings = tree.join("pyvenv.cfg");
     let rewritten: String = fs_err::read_to_string(&settings)?
         .lines()
         .flat_map(|line| match line.split_once(" = ") {
-            Some(("home", _)) => [format!("home = {}/bin", container::PYTHON), "\n".to_owned()],
+            Some(("home", _)) => [format!("home = {}", home.display()), "\n".to_owned()],
             _ => [line.to_owned(), "\n".to_owned()],
         })
         .collect();
@@ -267,6 +275,10 @@ fn finish(tree: &Path, lock: &str) -> io::Result<()> {
     let python = programs.join("python");
     remove(&python)?;
     symlink(format!("{}/bin/python3", container::PYTHON), &python)?;
+    if let Some(base) = &image.base {
+        let file = tree.join(installed::packages(tree)?).join(base::PATHS_FILE);
+        fs_err::write(file, base::paths(base))?;
+    }
     fs_err::write(tree.join(store::LOCK), lock)
 }
 

@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod base;
 mod bytecode;
 mod collect;
 mod disk;
@@ -34,7 +35,6 @@ mod sources;
 mod store;
 mod verify;
 
-pub use source::LABEL as BUILD_LABEL;
 pub use sources::Sources;
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
@@ -126,9 +126,10 @@ impl UvEnvs {
         self.layout().root().join("locks/caches.lock")
     }
 
+    /// The interpreter that resolves, installs and compiles for the image on the host.
     fn interpreter(&self, image: &ResolvedImage) -> PathBuf {
         self.layout()
-            .interpreter(&image.interpreter)
+            .interpreter(image.host_interpreter())
             .join("bin/python3")
     }
 }

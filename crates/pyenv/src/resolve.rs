@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, path::Path};
 
 use luthier_host::{FileLock, Staged, sweep};
-use luthier_ports::{Lock, LockRequest, LogSink, ResolvedImage};
+use luthier_ports::{Lock, LockRequest, LogSink, Provided, ResolvedImage};
 use luthier_types::{Code, Digest, EnvId, Error, Result};
 
 use crate::{
-    UvEnvs,
+    UvEnvs, base,
     failure::{self, Asked, Kind},
     lockfile, platform,
     requirements::{Requirements, pin_name},
@@ -20,7 +20,11 @@ const RECIPE: &str = "2";
 pub(crate) async fn lock(envs: &UvEnvs, request: &LockRequest, log: &LogSink) -> Result<Lock> {
     let image = &request.image;
     let requirements = Requirements::parse(&request.requirements)?;
-    if requirements.asked.is_empty() && requirements.bounds.is_empty() {
+    let complete = match &image.base {
+        Some(base) => base::missing(base, &requirements.names()).is_empty(),
+        None => true,
+    };
+    if requirements.asked.is_empty() && requirements.bounds.is_empty() && complete {
         log.line("no requirements; the environment is the image's own");
         return Ok(finish(image, &lockfile::canonical(&image.lock), &[]));
     }
@@ -83,8 +87,10 @@ struct Question<'a> {
     request: &'a LockRequest,
     image: &'a ResolvedImage,
     requirements: &'a Requirements,
-    /// The image's pins that the package does not replace.
+    /// The image's pins that the package does not replace. Of an image of a registry, what it lacks.
     kept: Vec<&'a str>,
+    /// Pins that hold if they are needed: what an image of a registry has and nobody replaces.
+    bounds: Vec<String>,
     /// Names of the image's libraries that the package names itself: in some version they stay.
     replaced: Vec<String>,
     keeps: Vec<lockfile::Keep>,
@@ -101,12 +107,15 @@ impl<'a> Question<'a> {
     fn new(envs: &'a UvEnvs, request: &'a LockRequest, requirements: &'a Requirements) -> Self {
         let image = &request.image;
         let names = requirements.names();
-        let (replaced, kept): (Vec<&str>, Vec<&str>) = image
-            .info
-            .libraries
-            .iter()
-            .map(String::as_str)
-            .partition(|pin| names.contains(&pin_name(pin)));
+        let (replaced, kept): (Vec<&str>, Vec<&str>) = match &image.base {
+            Some(base) => (vec![], base::missing(base, &names)),
+            None => {
+                let pins = image.info.libraries.iter().map(String::as_str);
+                pins.partition(|pin| names.contains(&pin_name(pin)))
+            }
+        };
+        let base = image.base.as_ref();
+        let bounds = base.map_or(vec![], |b| b.kept(&names).map(Provided::pin).collect());
         let keeps = lockfile::keeps(&image.lock)
             .into_iter()
             .filter(|keep| lockfile::holds(keep, &names))
@@ -117,6 +126,7 @@ impl<'a> Question<'a> {
             image,
             requirements,
             kept,
+            bounds,
             replaced: replaced.into_iter().map(pin_name).collect(),
             keeps,
         }
@@ -129,6 +139,15 @@ impl<'a> Question<'a> {
         let staged = Staged::new(&staging, "lock")?;
         let scratch = staged.scratch();
         self.write(scratch)?;
+        if let Some(base) = &self.image.base {
+            base::write_wheels(base, &scratch.join(base::WHEELS))
+                .map_err(|e| Error::internal("writing what the image has", e))?;
+            for name in &self.kept {
+                log.line(format!(
+                    "the image lacks {name}, which serving needs; adding it"
+                ));
+            }
+        }
         let count = self.requirements.asked.len();
         log.line(format!(
             "resolving {count} requirement{} over {}",
@@ -157,7 +176,7 @@ impl<'a> Question<'a> {
             if ended.success() {
                 let text = fs_err::read_to_string(scratch.join("lock.txt"))
                     .map_err(|e| Error::internal("reading the lock", e))?;
-                let text = self.hashed(&lockfile::canonical(&text))?;
+                let text = self.settled(&lockfile::canonical(&text))?;
                 return Ok(Resolved { text, built: false });
             }
             let names = failure::needs_build(&ended);
@@ -215,16 +234,23 @@ impl<'a> Question<'a> {
         let text = builder
             .lock(scratch, &self.arguments(), names, may, asked, log)
             .await?;
-        let text = self.hashed(&text)?;
+        let text = self.settled(&text)?;
         Ok(Resolved { text, built: true })
     }
 
     /// Writes the files that [`COMPILE`] names.
     fn write(&self, scratch: &Path) -> Result<()> {
-        let lines = |lines: Vec<&str>| lines.iter().flat_map(|l| [*l, "\n"]).collect::<String>();
+        fn lines<T: AsRef<str>>(lines: Vec<T>) -> String {
+            lines.iter().flat_map(|l| [l.as_ref(), "\n"]).collect()
+        }
         let texts = |lines: &'a [crate::requirements::Line]| lines.iter().map(|l| l.text.as_str());
         let replaced = self.replaced.iter().map(String::as_str);
         let keeps = self.keeps.iter().map(|k| k.constraint.as_str());
+        let bounds = self.bounds.iter().map(String::as_str);
+        let preferred = match &self.image.base {
+            Some(base) => lines(base.provided.iter().map(Provided::pin).collect()),
+            None => lockfile::canonical(&self.image.lock),
+        };
         let files = [
             (
                 "requirements.txt",
@@ -236,10 +262,15 @@ impl<'a> Question<'a> {
             ),
             (
                 "constraints.txt",
-                lines(keeps.chain(texts(&self.requirements.bounds)).collect()),
+                lines(
+                    keeps
+                        .chain(bounds)
+                        .chain(texts(&self.requirements.bounds))
+                        .collect(),
+                ),
             ),
             // The versions already in the output file are preferred.
-            ("lock.txt", lockfile::canonical(&self.image.lock)),
+            ("lock.txt", preferred),
         ];
         for (name, text) in files {
             fs_err::write(scratch.join(name), text)
@@ -250,6 +281,10 @@ impl<'a> Question<'a> {
 
     fn arguments(&self) -> Vec<String> {
         let mut args = COMPILE.map(str::to_owned).to_vec();
+        args.extend(base::platform(self.image));
+        if self.image.base.is_some() {
+            args.extend(["--find-links", base::WHEELS].map(str::to_owned));
+        }
         if self.requirements.options.pre {
             args.extend(["--prerelease", "allow"].map(str::to_owned));
         }
@@ -259,7 +294,12 @@ impl<'a> Question<'a> {
     fn asked(&self) -> Asked<'_> {
         Asked {
             lines: self.requirements.lines().collect(),
-            image: self.kept.clone(),
+            image: self
+                .kept
+                .iter()
+                .copied()
+                .chain(self.bounds.iter().map(String::as_str))
+                .collect(),
             keeps: self
                 .keeps
                 .iter()
@@ -268,6 +308,14 @@ impl<'a> Question<'a> {
             uri: &self.image.info.uri,
             addresses: self.envs.options.sources.addresses(),
             offline: self.envs.options.sources.offline,
+        }
+    }
+
+    /// The lock of an answer: without what the image has, each file by a hash that is allowed.
+    fn settled(&self, text: &str) -> Result<String> {
+        match &self.image.base {
+            Some(base) => self.hashed(&base::without_provided(base, text)),
+            None => self.hashed(text),
         }
     }
 

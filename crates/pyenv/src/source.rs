@@ -15,15 +15,15 @@ use luthier_host::Staged;
 use luthier_ports::{ContainerRuntime, Lock, LogSink, ResolvedImage};
 use luthier_types::{Code, Error, Result};
 
-pub use container::LABEL;
 pub(crate) use container::shown;
-pub(crate) use wheels::{inputs, used};
+pub(crate) use wheels::{Read, used};
 
 use crate::{
     UvEnvs,
     failure::{self, Asked, Kind},
     lockfile,
 };
+use wheels::Inputs;
 
 /// Most rounds in which one more package turns out to need building.
 const ROUNDS: usize = 10;
@@ -115,6 +115,35 @@ impl Builder<'_> {
             .await
             .map_err(|e| Error::internal("keeping built wheels", e))?
     }
+}
+
+/// What the installer is given for `lock`: the wheels that were built here are as they were made.
+pub(crate) async fn inputs(
+    envs: &UvEnvs,
+    lock: &Lock,
+    image: &ResolvedImage,
+    log: &LogSink,
+) -> Result<Inputs> {
+    loop {
+        let inputs = wheels::inputs(envs.layout(), &lock.text, image);
+        if !discard_damaged(envs, &inputs, Read::Changed, log).await? {
+            return Ok(inputs);
+        }
+    }
+}
+
+/// See [`wheels::discard_damaged`].
+pub(crate) async fn discard_damaged(
+    envs: &UvEnvs,
+    inputs: &Inputs,
+    read: Read,
+    log: &LogSink,
+) -> Result<bool> {
+    let (layout, log) = (envs.layout().clone(), log.clone());
+    let wheels = inputs.wheels.clone();
+    tokio::task::spawn_blocking(move || wheels::discard_damaged(&layout, &wheels, read, &log))
+        .await
+        .map_err(|e| Error::internal("reading the wheels that were built here", e))?
 }
 
 /// Builds what a lock still needs before it can be installed, when an installation that may build

@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::{Path, PathBuf},
 };
 
@@ -24,7 +25,7 @@ const OURS: &[&str] = &[
 const PYPI: &str = "https://pypi.org/simple";
 
 /// Where packages come from, as the operator sets it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Sources {
     /// The package index; `None` is that of `uv`'s own settings, or PyPI. May hold credentials.
     pub index: Option<String>,
@@ -41,11 +42,24 @@ pub struct Sources {
 }
 
 /// An index as the installer is told of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
 struct Index {
     name: String,
     url: String,
     user: Option<(String, String)>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let extra: Vec<String> = self.extra.iter().map(|text| masked(text)).collect();
+        f.debug_struct("Sources")
+            .field("index", &self.index.as_deref().map(masked))
+            .field("extra", &extra)
+            .field("credentials", &self.credentials)
+            .field("wheelhouse", &self.wheelhouse)
+            .field("offline", &self.offline)
+            .field("build_hosts", &self.build_hosts)
+            .finish()
+    }
 }
 
 impl Sources {
@@ -70,17 +84,16 @@ impl Sources {
     /// # Errors
     /// `BadRequest` naming the setting.
     pub fn checked(mut self) -> Result<Self> {
-        for url in self.index.iter().chain(&self.extra) {
-            if !url.starts_with("https://") && !url.starts_with("http://") {
+        for text in self.index.iter().chain(&self.extra) {
+            if !Index::new(text, "").is_web() {
                 return Err(Error::new(
                     Code::BadRequest,
-                    format!(
-                        "`{}` is no address of a package index",
-                        mask_credentials(url)
-                    ),
+                    format!("`{}` is no address of a package index", masked(text)),
                 )
                 .hint(
-                    "Give LUTHIER_INDEX_URL and LUTHIER_EXTRA_INDEX_URLS http or https addresses.",
+                    "Give LUTHIER_INDEX_URL and LUTHIER_EXTRA_INDEX_URLS http or https addresses. \
+                     In a name or password the characters `/`, `?`, `#`, `@` and `%` are written \
+                     %2F, %3F, %23, %40 and %25.",
                 ));
             }
         }
@@ -288,6 +301,33 @@ impl Index {
         }
         index
     }
+
+    /// Whether it is an address of the web. One whose port is no number is what an unquoted `/`, `?` or
+    /// `#` in a password makes of it.
+    fn is_web(&self) -> bool {
+        let rest = ["https://", "http://"]
+            .iter()
+            .find_map(|scheme| self.url.strip_prefix(scheme));
+        let Some(rest) = rest else {
+            return false;
+        };
+        let place = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+        let after_host = match place.rsplit_once(']') {
+            Some((_, after)) => after,
+            None => place.find(':').map_or("", |at| &place[at..]),
+        };
+        let port = after_host.strip_prefix(':').unwrap_or(after_host);
+        !place.is_empty() && port.chars().all(|c| c.is_ascii_digit())
+    }
+}
+
+/// A setting that may hold an address with credentials, or what was meant as one, as it is shown.
+fn masked(text: &str) -> String {
+    let Some((before, after)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let scheme = before.find("://").map_or(0, |at| at + 3);
+    format!("{}***@{after}", &before[..scheme])
 }
 
 /// Words separated by white space or commas.
@@ -322,84 +362,4 @@ fn decoded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn credentials_leave_the_address() {
-        let index = Index::new("https://al%40ice:p%3Ass@index.example:8443/simple/", "x");
-        assert_eq!(index.url, "https://index.example:8443/simple/");
-        assert_eq!(index.user, Some(("al@ice".to_owned(), "p:ss".to_owned())));
-        let index = Index::new("ours=https://token@h/simple", "x");
-        assert_eq!(
-            (index.name.as_str(), index.url.as_str()),
-            ("ours", "https://h/simple")
-        );
-        assert_eq!(index.user, Some(("token".to_owned(), String::new())));
-        assert_eq!(Index::new("https://h/a@b?c=d", "x").user, None);
-    }
-
-    #[test]
-    fn no_argument_and_no_question_holds_a_password() {
-        let sources = Sources {
-            index: Some("https://u:s3cret@h/simple".to_owned()),
-            extra: vec!["https://u:s3cret@g/simple".to_owned()],
-            build_hosts: vec![],
-            ..Sources::default()
-        };
-        let args = sources.args(&["--extra-index-url https://p/simple".to_owned()], None);
-        assert!(!format!("{args:?}").contains("s3cret"), "{args:?}");
-        let order: Vec<&str> = args.iter().map(String::as_str).collect();
-        assert_eq!(
-            order[..6],
-            [
-                "--index",
-                "https://p/simple",
-                "--index",
-                "luthier-extra-0=https://g/simple",
-                "--default-index",
-                "luthier-default=https://h/simple"
-            ]
-        );
-        assert!(!sources.question().contains("s3cret"));
-        assert!(!sources.addresses().iter().any(|a| a.contains("s3cret")));
-    }
-
-    #[test]
-    fn offline_with_a_wheelhouse_asks_nobody() {
-        let sources = Sources {
-            wheelhouse: Some("/srv/wheels".into()),
-            offline: true,
-            ..Sources::default()
-        };
-        let args = sources.args(
-            &["--extra-index-url https://p/simple".to_owned()],
-            sources.wheelhouse.as_deref(),
-        );
-        assert_eq!(
-            args,
-            ["--find-links", "/srv/wheels", "--no-index", "--offline"]
-        );
-    }
-
-    #[test]
-    fn settings_that_name_nothing_are_told() {
-        let sources = Sources {
-            wheelhouse: Some("/does/not/exist".into()),
-            ..Sources::default()
-        };
-        let error = sources.checked().unwrap_err();
-        assert!(error.message().contains("LUTHIER_WHEELHOUSE"), "{error}");
-        let sources = Sources {
-            index: Some("u:s3cret@h".to_owned()),
-            ..Sources::default()
-        };
-        assert!(
-            !sources
-                .checked()
-                .unwrap_err()
-                .public_text()
-                .contains("h/simple")
-        );
-    }
-}
+mod tests;

@@ -7,11 +7,12 @@ use std::{
 };
 
 use jiff::Timestamp;
+use luthier_host::disk::usage;
 use luthier_ports::EnvInfo;
 use luthier_types::{EnvId, Error, Result};
 use serde_json::Value;
 
-use crate::{UvEnvs, disk, installed, sbom};
+use crate::{UvEnvs, installed, sbom};
 
 /// The lock an environment was built of, inside it; the last file that is written.
 pub(crate) const LOCK: &str = "requirements.lock";
@@ -65,7 +66,7 @@ pub(crate) fn found(envs: &UvEnvs) -> Result<Vec<(EnvId, PathBuf)>> {
 }
 
 fn info(id: EnvId, place: &Path) -> io::Result<EnvInfo> {
-    let usage = disk::usage(place)?;
+    let usage = usage(place)?;
     let version = python(place)?;
     let minor: Vec<&str> = version.split('.').take(2).collect();
     Ok(EnvInfo {

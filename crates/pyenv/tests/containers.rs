@@ -17,15 +17,16 @@ use std::{
 };
 
 use index::Index;
+use luthier_host::container::LABEL;
 use luthier_images::LocalImages;
 use luthier_ports::{
     ContainerId, ContainerRuntime, ContainerSpec, ContainerState, EnvBuilder, Images, LockRequest,
     LogSink, Mount, Network, ResolvedImage,
 };
-use luthier_pyenv::{BUILD_LABEL, Options, Sources, UvEnvs};
+use luthier_pyenv::{Options, Sources, UvEnvs};
 use luthier_runtime_oci::OciRuntime;
 use luthier_types::{
-    Code, Mebibytes, Millicpu, RequirementFiles,
+    Code, Digest, Mebibytes, Millicpu, RequirementFiles,
     layout::{CacheLayout, container},
 };
 
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
             every_preinstalled_library_imports_in_a_container,
             a_build_reaches_the_index_alone_and_is_heard_as_it_speaks,
             a_package_without_a_wheel_is_built_in_a_container,
+            a_damaged_wheel_that_was_built_here_is_built_again,
             a_build_that_fails_is_explained,
             an_abandoned_build_container_is_removed,
             killed_in_the_middle_an_environment_is_absent,
@@ -131,11 +133,7 @@ impl World {
         options.cgroup_parent = format!("luthier-pyenv-test-{}", std::process::id());
         let runtime: Arc<dyn ContainerRuntime> = Arc::new(OciRuntime::new(options).unwrap());
         let layout = CacheLayout::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-        let images = LocalImages::new(luthier_images::Options {
-            layout: layout.clone(),
-            mirror: None,
-        })
-        .unwrap();
+        let images = LocalImages::new(luthier_images::Options::new(layout.clone())).unwrap();
         let envs = UvEnvs::new(Options {
             runtime: Some(Arc::clone(&runtime)),
             ..Options::new(layout.clone())
@@ -444,6 +442,123 @@ async fn a_build_reaches_the_index_alone_and_is_heard_as_it_speaks(world: &World
     assert_eq!(world.runtime.list().await.unwrap(), []);
 }
 
+async fn a_damaged_wheel_that_was_built_here_is_built_again(world: &World) {
+    let mut image = world.image("md-base/python/python-311:1.0.0").await;
+    image.info.libraries.clear();
+    image.lock.clear();
+    let files = tempfile::tempdir().unwrap();
+    let interpreter = world.layout.interpreter(&image.interpreter);
+    index::source(
+        &interpreter.join("bin/python3"),
+        files.path(),
+        "plain",
+        "1.0",
+        "",
+    );
+    let index = Index::start(files.path(), None);
+    // A cache of its own, so that no other test's wheels are in it.
+    let own = tempfile::tempdir_in(world.layout.root()).unwrap();
+    let layout = CacheLayout::new(own.path());
+    for (from, to) in [
+        (&interpreter, layout.interpreter(&image.interpreter)),
+        (
+            &world.layout.rootfs(&image.rootfs),
+            layout.rootfs(&image.rootfs),
+        ),
+    ] {
+        fs_err::create_dir_all(to.parent().unwrap()).unwrap();
+        fs_err::os::unix::fs::symlink(from, to).unwrap();
+    }
+    let envs = UvEnvs::new(Options {
+        layout: layout.clone(),
+        sources: Sources {
+            index: Some(index.url("")),
+            ..Sources::default()
+        },
+        ..world.envs.options().clone()
+    });
+    let request = LockRequest {
+        image: image.clone(),
+        requirements: RequirementFiles::of("plain==1.0\n"),
+        wheels_only: false,
+    };
+    let lock = envs.lock(&request, &LogSink::none()).await.unwrap();
+    let build = async || {
+        let _ = fs_err::remove_dir_all(layout.env(&lock.id));
+        let lines = Arc::new(Mutex::new(vec![]));
+        let sink = Arc::clone(&lines);
+        let log = LogSink::new(move |line| sink.lock().unwrap().push(line.to_owned()));
+        let env = envs
+            .build(&lock, &image, &log)
+            .await
+            .unwrap_or_else(|e| panic!("{e:?} {lines:?}"));
+        let module = env.join("lib/python3.11/site-packages/plain.py");
+        let module = fs_err::read_to_string(module).unwrap();
+        assert_eq!(module, "VERSION = '1.0'\n");
+        lines.lock().unwrap().join("\n")
+    };
+    build().await;
+    let wheel = || {
+        let mut place = layout.root().join("wheels");
+        while !place.join("plain-1.0-py3-none-any.whl").exists() {
+            let mut entries = fs_err::read_dir(&place).unwrap();
+            place = entries.next().unwrap().unwrap().path();
+            assert!(entries.next().is_none(), "one wheel is kept");
+        }
+        place.join("plain-1.0-py3-none-any.whl")
+    };
+    let digest = || Digest::of(fs_err::read(wheel()).unwrap());
+    let built = digest();
+    type Ruin = fn(&Path);
+    let ruin: [(&str, Ruin); 3] = [
+        ("a bit changed", change),
+        ("cut", |file| {
+            let bytes = fs_err::read(file).unwrap();
+            fs_err::write(file, &bytes[..bytes.len() / 2]).unwrap();
+        }),
+        ("gone", |file| fs_err::remove_file(file).unwrap()),
+    ];
+    for (what, ruin) in ruin {
+        ruin(&wheel());
+        let said = build().await;
+        assert!(
+            said.contains("damaged in the cache: the wheel of plain")
+                && said.contains("no wheel for plain; building from source in a container"),
+            "{what}: {said}"
+        );
+        assert_eq!(digest(), built, "{what}");
+        let said = build().await;
+        assert!(
+            !said.contains("damaged")
+                && !said.contains("fetching")
+                && !said.contains("from source"),
+            "{what}: it is mended once: {said}"
+        );
+        assert_eq!(fs_err::read_dir(layout.staging()).unwrap().count(), 0);
+    }
+    // Changed so that the file system does not tell, and the installer has to read it.
+    let before = fs_err::metadata(wheel()).unwrap().modified().unwrap();
+    change(&wheel());
+    let changed = fs_err::File::options().write(true).open(wheel()).unwrap();
+    changed.file().set_modified(before).unwrap();
+    fs_err::remove_dir_all(layout.installer_cache()).unwrap();
+    let said = build().await;
+    assert!(
+        said.contains("damaged in the cache: the wheel of plain"),
+        "{said}"
+    );
+    assert_eq!(digest(), built);
+    assert_eq!(world.runtime.list().await.unwrap(), []);
+}
+
+/// Changes a bit in the middle of a file.
+fn change(file: &Path) {
+    let mut bytes = fs_err::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(file, bytes).unwrap();
+}
+
 async fn an_abandoned_build_container_is_removed(world: &World) {
     let image = world.image("md-base/python/python-311:1.0.0").await;
     let env = world.env(&image, None).await;
@@ -454,8 +569,7 @@ async fn an_abandoned_build_container_is_removed(world: &World) {
         "import time; time.sleep(1e6)",
     );
     // No process has this id: it is above the kernel's greatest.
-    spec.labels
-        .insert(BUILD_LABEL.to_owned(), "999999999".to_owned());
+    spec.labels.insert(LABEL.to_owned(), "999999999".to_owned());
     world.runtime.start(&spec).await.unwrap();
     let _ = fs_err::remove_dir_all(world.layout.root().join("requirements"));
     let request = LockRequest {

@@ -30,11 +30,7 @@ fn envs() -> UvEnvs {
 }
 
 async fn image(uri: &str) -> ResolvedImage {
-    let images = LocalImages::new(luthier_images::Options {
-        layout: layout(),
-        mirror: None,
-    })
-    .unwrap();
+    let images = LocalImages::new(luthier_images::Options::new(layout())).unwrap();
     images.ensure(uri, &LogSink::none()).await.unwrap()
 }
 

@@ -30,11 +30,7 @@ struct World {
 impl World {
     async fn new() -> Self {
         let shared = CacheLayout::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-        let images = LocalImages::new(luthier_images::Options {
-            layout: shared.clone(),
-            mirror: None,
-        })
-        .unwrap();
+        let images = LocalImages::new(luthier_images::Options::new(shared.clone())).unwrap();
         let mut image = images
             .ensure("md-base/python/python-311:1.0.0", &LogSink::none())
             .await

@@ -113,11 +113,7 @@ impl World {
 
 async fn image() -> ResolvedImage {
     let shared = CacheLayout::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
-    let images = LocalImages::new(luthier_images::Options {
-        layout: shared,
-        mirror: None,
-    })
-    .unwrap();
+    let images = LocalImages::new(luthier_images::Options::new(shared)).unwrap();
     let uri = "md-base/python/python-311:1.0.0";
     images.ensure(uri, &LogSink::none()).await.unwrap()
 }

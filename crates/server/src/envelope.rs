@@ -37,7 +37,8 @@ impl From<Error> for Failure {
 /// The status of each code.
 ///
 /// Clients repeat 429 and 5xx for minutes, so only what may pass by itself is one of these: 429 for
-/// a full queue, 5xx for faults of this machine. What a model or a package does wrong is final.
+/// a full queue, 5xx for a model that is starting and for faults of this machine. What a model or a
+/// package does wrong is final.
 const fn status(code: Code) -> StatusCode {
     match code {
         Code::BadRequest
@@ -57,9 +58,10 @@ const fn status(code: Code) -> StatusCode {
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         Code::NotSupported => StatusCode::NOT_IMPLEMENTED,
-        Code::IndexUnreachable | Code::ImageUnavailable | Code::ContainerFailed => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Code::ModelStarting
+        | Code::IndexUnreachable
+        | Code::ImageUnavailable
+        | Code::ContainerFailed => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -10,10 +10,10 @@ use std::{
 };
 
 use luthier_host::FileLock;
-use luthier_images::{Options as ImageOptions, runner_layer};
+use luthier_images::{Options as ImageOptions, oci::Credentials, runner_layer};
 use luthier_ports::{
-    ContainerId, ContainerRuntime as _, ContainerSpec, ContainerState, EnvBuilder as _, Exit,
-    ImageStatus, Images as _, LockRequest, Mount, Network,
+    ContainerId, ContainerRuntime, ContainerSpec, EnvBuilder as _, Exit, ImageStatus, Images as _,
+    LockRequest, Mount, Network,
 };
 use luthier_pyenv::{Options as EnvOptions, UvEnvs};
 use luthier_runtime_oci::{OciRuntime, Options as RuntimeOptions};
@@ -23,7 +23,9 @@ use luthier_types::{
 };
 use uuid::Uuid;
 
+pub use luthier_host::mask_credentials;
 pub use luthier_images::{Change, LocalImages};
+pub use luthier_ports::AllowedRegistries;
 pub use luthier_ports::LogSink;
 pub use luthier_pyenv::Sources;
 
@@ -52,30 +54,76 @@ pub struct Machine {
     pub runtime: Arc<OciRuntime>,
 }
 
+/// Where images come from beside the catalogue.
+#[derive(Clone, Debug, Default)]
+pub struct Registries {
+    /// Registries whose images may be named.
+    pub allowed: AllowedRegistries,
+    /// Logins at them.
+    pub credentials: Credentials,
+}
+
+impl Registries {
+    /// Those of `allowed` (see [`AllowedRegistries::parse`]), with the logins of a file, or of the
+    /// user when none is named.
+    ///
+    /// # Errors
+    /// `BadRequest` naming the entry, or the file that is none.
+    pub fn new(allowed: &[String], logins: Option<&Path>) -> Result<Self> {
+        let allowed = AllowedRegistries::parse(allowed)?;
+        let credentials = match logins {
+            Some(path) => Credentials::read(path)?,
+            None if allowed.is_empty() => Credentials::default(),
+            None => Credentials::of_user()?,
+        };
+        Ok(Self {
+            allowed,
+            credentials,
+        })
+    }
+
+    /// The settings in this process's environment: `LUTHIER_ALLOWED_REGISTRIES` (separated by
+    /// spaces) and `LUTHIER_REGISTRY_AUTH`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn from_env() -> Result<Self> {
+        let allowed = std::env::var("LUTHIER_ALLOWED_REGISTRIES").unwrap_or_default();
+        let allowed: Vec<String> = allowed.split_whitespace().map(str::to_owned).collect();
+        let logins = std::env::var_os("LUTHIER_REGISTRY_AUTH").map(PathBuf::from);
+        Self::new(&allowed, logins.as_deref())
+    }
+}
+
 /// Layers on which a command can run.
 #[derive(Clone, Debug)]
 pub struct Layers {
     rootfs: PathBuf,
     interpreter: PathBuf,
     env: PathBuf,
+    variables: BTreeMap<String, String>,
 }
 
 impl Machine {
-    /// Opens the machine, making the directories that are missing. Packages come from where this
-    /// process's environment says ([`Sources::from_env`]).
+    /// Opens the machine, making the directories that are missing. Packages and images come from
+    /// where this process's environment says ([`Sources::from_env`], [`Registries::from_env`]).
     ///
     /// # Errors
     /// `Internal` when a directory cannot be made; `ContainerFailed` when this machine has no
     /// container runtime; `BadRequest` when a setting names what is not there.
     pub fn open(options: &MachineOptions) -> Result<Self> {
-        Self::open_with(options, Sources::from_env())
+        Self::open_with(options, Sources::from_env(), Registries::from_env()?)
     }
 
-    /// As [`open`](Self::open), with packages from `sources`.
+    /// As [`open`](Self::open), with packages from `sources` and images from `registries`.
     ///
     /// # Errors
     /// Those of [`open`](Self::open).
-    pub fn open_with(options: &MachineOptions, sources: Sources) -> Result<Self> {
+    pub fn open_with(
+        options: &MachineOptions,
+        sources: Sources,
+        registries: Registries,
+    ) -> Result<Self> {
         let sources = sources.checked()?;
         let is_new = !options.data.exists();
         let data = absolute(&options.data)?;
@@ -96,10 +144,11 @@ impl Machine {
         let shim = std::env::current_exe()
             .map_err(|e| Error::internal("finding this program's own file", e))?;
         let runtime = Arc::new(OciRuntime::new(RuntimeOptions::new(containers, shim))?);
-        let images = LocalImages::new(ImageOptions {
-            layout: layout.clone(),
-            mirror: None,
-        })?;
+        let mut image_options = ImageOptions::new(layout.clone());
+        image_options.runtime = Some(runtime.clone());
+        image_options.registries = registries.allowed;
+        image_options.credentials = registries.credentials;
+        let images = LocalImages::new(image_options)?;
         let images = Arc::new(images.with_own(own_images(&data)));
         let mut env_options = EnvOptions::new(layout.clone());
         env_options.runtime = Some(runtime.clone());
@@ -177,6 +226,7 @@ impl Machine {
             rootfs: self.layout.rootfs(&image.rootfs),
             interpreter: self.layout.interpreter(&image.interpreter),
             env,
+            variables: image.variables(),
         })
     }
 
@@ -203,16 +253,18 @@ impl Machine {
         layers: &Layers,
         mut mounts: Vec<Mount>,
         command: Vec<String>,
-        env: BTreeMap<String, String>,
+        mut env: BTreeMap<String, String>,
         memory: Mebibytes,
         cpu: Millicpu,
-        mut on_line: impl FnMut(&str),
+        on_line: impl FnMut(&str),
     ) -> Result<Exit> {
+        for (name, value) in &layers.variables {
+            env.entry(name.clone()).or_insert_with(|| value.clone());
+        }
         mounts.push(self.mount(&layers.interpreter, container::PYTHON, true));
         mounts.push(self.mount(&layers.env, container::ENV, true));
-        let id = ContainerId(format!("run-{}", Uuid::now_v7().simple()));
         let spec = ContainerSpec {
-            id: id.clone(),
+            id: ContainerId(format!("run-{}", Uuid::now_v7().simple())),
             rootfs: layers.rootfs.clone(),
             mounts,
             args: command,
@@ -226,33 +278,9 @@ impl Machine {
             network: Network::Loopback,
             labels: BTreeMap::new(),
         };
-        self.runtime.start(&spec).await?;
-        let exit = self.follow(&id, &mut on_line).await;
-        self.runtime.remove(&id).await?;
-        exit
-    }
-
-    async fn follow(&self, id: &ContainerId, on_line: &mut impl FnMut(&str)) -> Result<Exit> {
-        const KEPT_LINES: usize = 100_000;
-        let mut shown = 0;
-        loop {
-            let status = self.runtime.status(id).await?;
-            let lines = self.runtime.logs(id, KEPT_LINES).await?;
-            for line in lines.iter().skip(shown) {
-                on_line(line);
-            }
-            shown = shown.max(lines.len());
-            match status.map(|s| s.state) {
-                Some(ContainerState::Exited(exit)) => return Ok(exit),
-                Some(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                None => {
-                    return Err(Error::new(
-                        Code::ContainerFailed,
-                        "the container disappeared",
-                    ));
-                }
-            }
-        }
+        let runtime: Arc<dyn ContainerRuntime> = self.runtime.clone();
+        let ended = luthier_host::container::run(&runtime, &spec, None, on_line).await?;
+        Ok(ended.exit)
     }
 
     /// Stops and removes every container; gives how many there were.

@@ -24,10 +24,10 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::machine::{Machine, MachineOptions, Sources};
+use crate::machine::{Machine, MachineOptions, Registries, Sources};
 
-/// Settings of a server.
-#[derive(Clone, Debug)]
+/// Settings of a server. Secrets are among them, so they cannot be shown as a whole.
+#[derive(Clone)]
 pub struct Config {
     /// Address to listen on.
     pub listen: String,
@@ -45,6 +45,8 @@ pub struct Config {
     pub cpu_cap: bool,
     /// Where packages come from.
     pub sources: Sources,
+    /// Where images come from beside the catalogue.
+    pub registries: Registries,
     /// For tests: the job step (`kind.step`) after whose effect the worker stops for good.
     pub pause_after: Option<String>,
 }
@@ -60,6 +62,7 @@ impl Default for Config {
             max_package_mib: 4096,
             cpu_cap: false,
             sources: Sources::default(),
+            registries: Registries::default(),
             pause_after: None,
         }
     }
@@ -78,6 +81,7 @@ pub async fn run(config: Config) -> Result<()> {
             containers: None,
         },
         config.sources.clone(),
+        config.registries.clone(),
     )?;
     let _alone = machine.lock_data()?;
     let listener = bind(&config.listen).await?;
@@ -93,6 +97,7 @@ pub async fn run(config: Config) -> Result<()> {
     let mut settings = Settings::new(Token::new(token), capacity());
     settings.load_timeout = Duration::from_secs(config.load_timeout_seconds);
     settings.max_package_bytes = config.max_package_mib << 20;
+    settings.registries = config.registries.allowed;
 
     let mut controller = DeploymentController::new(ControllerDeps {
         store: store.clone(),

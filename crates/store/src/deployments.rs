@@ -1,6 +1,8 @@
 //! Deployments and revisions. The API and jobs write intent; the deployment controller writes
 //! observations; each leaves the other's columns alone.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use luthier_types::{
     ArtifactType, DeploymentId, DeploymentType, Digest, EnvId, Error, Mebibytes, Millicpu, ModelId,
@@ -28,6 +30,8 @@ pub struct Revision {
     pub rootfs: Digest,
     /// Interpreter layer.
     pub interpreter: Digest,
+    /// Environment variables that the image sets.
+    pub variables: BTreeMap<String, String>,
     /// Environment layer.
     pub env: EnvId,
     /// Package layer.
@@ -75,6 +79,8 @@ pub struct Deployment {
     pub ready_replicas: u32,
     /// Why `phase` is `failed`, or why a serving replica last crashed.
     pub failure: Option<Error>,
+    /// Times that replicas of the serving revision failed, one soon after the other.
+    pub crashes: u32,
     /// When it was made.
     pub created_at: Timestamp,
     /// When intent last changed.
@@ -101,6 +107,8 @@ pub struct Observation {
     pub ready_replicas: u32,
     /// Why it failed.
     pub failure: Option<Error>,
+    /// Times that replicas of the serving revision failed, one soon after the other.
+    pub crashes: u32,
 }
 
 /// Inserts a revision.
@@ -109,9 +117,9 @@ pub struct Observation {
 /// `Internal`.
 pub async fn insert_revision(db: &mut SqliteConnection, r: &Revision) -> Result<()> {
     sqlx::query(
-        "INSERT INTO revisions (id, model_id, image_uri, image, rootfs, interpreter, env, package,
-             runner, inputs, outputs, validation, created_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO revisions (id, model_id, image_uri, image, rootfs, interpreter, variables, env,
+             package, runner, inputs, outputs, validation, created_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(r.id.to_string())
     .bind(r.model_id.to_string())
@@ -119,6 +127,7 @@ pub async fn insert_revision(db: &mut SqliteConnection, r: &Revision) -> Result<
     .bind(r.image.as_str())
     .bind(r.rootfs.as_str())
     .bind(r.interpreter.as_str())
+    .bind(to_json(&r.variables)?)
     .bind(r.env.0.as_str())
     .bind(r.package.as_str())
     .bind(r.runner.as_str())
@@ -207,13 +216,14 @@ pub async fn update_intent(db: &mut SqliteConnection, d: &Deployment) -> Result<
 pub async fn observe(db: &mut SqliteConnection, id: DeploymentId, o: &Observation) -> Result<()> {
     sqlx::query(
         "UPDATE deployments SET observed_generation = ?, phase = ?, serving_revision = ?,
-             ready_replicas = ?, failure = ? WHERE id = ?",
+             ready_replicas = ?, failure = ?, crashes = ? WHERE id = ?",
     )
     .bind(o.generation)
     .bind(to_word(&o.phase)?)
     .bind(o.serving_revision.map(|r| r.to_string()))
     .bind(o.ready_replicas)
     .bind(o.failure.as_ref().map(to_json).transpose()?)
+    .bind(o.crashes)
     .bind(id.to_string())
     .execute(db)
     .await
@@ -267,6 +277,7 @@ fn read_revision(row: &SqliteRow) -> Result<Revision> {
         image: from_word(row.get("image"))?,
         rootfs: from_word(row.get("rootfs"))?,
         interpreter: from_word(row.get("interpreter"))?,
+        variables: from_json(row.get("variables"))?,
         env: from_word(row.get("env"))?,
         package: from_word(row.get("package"))?,
         runner: from_word(row.get("runner"))?,
@@ -304,6 +315,7 @@ fn read(row: &SqliteRow) -> Result<Deployment> {
             .get::<Option<&str>, _>("failure")
             .map(from_json)
             .transpose()?,
+        crashes: row.get("crashes"),
         created_at: from_micros(row.get("created_at"))?,
         updated_at: from_micros(row.get("updated_at"))?,
     })

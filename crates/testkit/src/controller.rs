@@ -106,6 +106,7 @@ fn observe(d: &Deployment, behaviour: &Behaviour) -> Option<Observation> {
         serving_revision: d.serving_revision,
         ready_replicas: 0,
         failure,
+        crashes: 0,
     };
     if !d.active {
         return Some(Observation {

@@ -84,6 +84,7 @@ impl Images for FakeImages {
             rootfs: Digest::of("rootfs"),
             interpreter: Digest::of("interpreter"),
             lock: String::new(),
+            base: None,
         })
     }
 }

@@ -46,8 +46,10 @@ pub enum Code {
     InvalidPrediction,
     /// The model did not become ready in time.
     DeploymentTimeout,
-    /// No replica of the model is serving.
+    /// No replica of the model is serving, and none will by itself.
     ModelUnavailable,
+    /// No replica of the model is serving yet, or again.
+    ModelStarting,
     /// The model did not answer before the deadline.
     PredictTimeout,
     /// The model has more waiting requests than it can take.
@@ -75,7 +77,7 @@ pub enum Fault {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::NotFound,
@@ -92,6 +94,7 @@ impl Code {
         Self::InvalidPrediction,
         Self::DeploymentTimeout,
         Self::ModelUnavailable,
+        Self::ModelStarting,
         Self::PredictTimeout,
         Self::Overloaded,
         Self::ContainerFailed,
@@ -111,6 +114,7 @@ impl Code {
             | Self::UnknownImage
             | Self::CapacityExceeded
             | Self::ModelUnavailable
+            | Self::ModelStarting
             | Self::Overloaded
             | Self::Cancelled => Fault::Caller,
             Self::InvalidPackage
@@ -132,6 +136,7 @@ impl Code {
             Self::IndexUnreachable
             | Self::ContainerFailed
             | Self::ImageUnavailable
+            | Self::ModelStarting
             | Self::Overloaded => true,
             Self::BadRequest
             | Self::Unauthorized

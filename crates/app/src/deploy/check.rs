@@ -27,17 +27,19 @@ impl App {
     pub(crate) async fn check_package(&self, ctx: &StepContext) -> Result<Checked> {
         let unpacked: Unpacked = ctx.need("unpack")?;
         let locked: Locked = ctx.need("lock")?;
-        let info = locked.image.info;
+        let info = locked.image.info.clone();
+        let mut packages = locked.image.provided();
+        packages.extend(locked.lock.versions());
         let environment = Environment {
             images: alternatives(&self.deps.images.list(), &info.uri),
             image: info.uri,
             python: info.python,
-            packages: locked.lock.versions(),
+            packages,
         };
         let dir = self.deps.layout.package(&unpacked.package);
         let mut findings = heavy(move || {
             let inspection = luthier_inspect::inspect(&dir)?;
-            luthier_inspect::check(&dir, &inspection, &environment)
+            Ok(luthier_inspect::check(&inspection, &environment))
         })
         .await?;
         for finding in findings.iter().take(MAX_FINDINGS) {

@@ -3,7 +3,9 @@
 
 use std::{cmp::Reverse, collections::BTreeSet};
 
-use luthier_ports::{ImageInfo, ImageStatus, normalised, unknown_image};
+use luthier_ports::{
+    AllowedRegistries, ImageInfo, ImageStatus, names_registry, normalised, unknown_image,
+};
 use luthier_types::{Code, DeploymentParams, Error, RequirementFiles, Result, logical_lines};
 
 /// The image of packages that name none and could run on any.
@@ -151,18 +153,19 @@ fn successor<'a>(images: &'a [ImageInfo], image: &ImageInfo) -> Option<&'a Image
 }
 
 /// Refuses a name that no catalogue image has, naming the image that would do. A name that starts
-/// with a registry's host is for the job to look up.
-pub(crate) fn check_name(images: &[ImageInfo], uri: &str) -> Result<()> {
-    if find(images, uri).is_some() || names_registry(uri) {
+/// with the host of a registry is looked up by the job, if images may come from there.
+pub(crate) fn check_name(
+    images: &[ImageInfo],
+    registries: &AllowedRegistries,
+    uri: &str,
+) -> Result<()> {
+    if find(images, uri).is_some() {
         return Ok(());
     }
+    if names_registry(uri) {
+        return registries.check(uri);
+    }
     Err(unknown_image(uri, images))
-}
-
-/// Whether a name starts with the host of a registry rather than with a name of the catalogue.
-fn names_registry(uri: &str) -> bool {
-    let host = uri.split_once('/').map(|(host, _)| host);
-    host.is_some_and(|host| host.contains(['.', ':']) || host == "localhost")
 }
 
 /// The newest tag of each name that is to be chosen, in catalogue order.

@@ -48,6 +48,7 @@ impl App {
             id,
             model_id: model,
             image_uri: locked.image.info.uri.clone(),
+            variables: locked.image.variables(),
             image: locked.image.digest,
             rootfs: locked.image.rootfs,
             interpreter: locked.image.interpreter,
@@ -104,6 +105,7 @@ impl App {
                     phase: Phase::Starting,
                     ready_replicas: 0,
                     failure: None,
+                    crashes: 0,
                     created_at: now,
                     updated_at: now,
                 };

@@ -441,12 +441,14 @@ impl Core {
             serving_revision: serving.map(|t| t.revision).or(deployment.serving_revision),
             ready_replicas: u32::try_from(plan.traffic.len()).unwrap_or(u32::MAX),
             failure: plan.failure.clone(),
+            crashes: plan.crashes,
         };
         let failure = |f: &Option<Error>| f.as_ref().map(to_json).transpose();
         let same = observation.generation == deployment.observed_generation
             && observation.phase == deployment.phase
             && observation.serving_revision == deployment.serving_revision
             && observation.ready_replicas == deployment.ready_replicas
+            && observation.crashes == deployment.crashes
             && failure(&observation.failure)? == failure(&deployment.failure)?;
         if same {
             return Ok(());

@@ -97,6 +97,8 @@ pub struct Plan {
     pub phase: Phase,
     /// Why it failed, or why a serving replica last died.
     pub failure: Option<Error>,
+    /// Deaths of serving replicas that are not forgotten yet.
+    pub crashes: u32,
     /// When to look again, if nothing happens before.
     pub again: Option<Instant>,
 }
@@ -142,6 +144,7 @@ pub fn plan(
         traffic: vec![],
         phase: Phase::Stopped,
         failure: None,
+        crashes: 0,
         again: None,
     };
     let present = |r: &&ReplicaView| !matches!(r.state, State::Removing);
@@ -206,6 +209,7 @@ pub fn plan(
                 .extend(std::iter::repeat_n(wanted, goal.saturating_sub(started)));
         }
     }
+    plan.crashes = memory.backoff.deaths;
     let rolling = memory.serving != Some(wanted) && memory.rejected.is_none();
 
     if let Some(serving) = memory.serving {

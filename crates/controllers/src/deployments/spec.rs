@@ -203,7 +203,7 @@ pub(super) fn container_spec(
             mount(dir.0.join("s"), container::SOCKET_DIR, false),
         ],
         args: runner::COMMAND.map(str::to_owned).into(),
-        env: environment(resources),
+        env: environment(resources, revision),
         cwd: container::PACKAGE.into(),
         memory: resources.memory,
         cpu: resources.cpu,
@@ -216,7 +216,7 @@ pub(super) fn container_spec(
 }
 
 /// The environment variables of a replica.
-fn environment(resources: Resources) -> BTreeMap<String, String> {
+fn environment(resources: Resources, revision: &Revision) -> BTreeMap<String, String> {
     let memory = resources.memory.0.to_string();
     let threads = resources.cpu.0.div_ceil(1000).max(1).to_string();
     let mut env: BTreeMap<String, String> = [
@@ -231,6 +231,7 @@ fn environment(resources: Resources) -> BTreeMap<String, String> {
     .chain(runner::ENVIRONMENT)
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
+    env.extend(revision.variables.clone());
     // Some machines need it told which kernels their processor can run.
     if let Ok(core) = std::env::var("OPENBLAS_CORETYPE") {
         env.insert("OPENBLAS_CORETYPE".to_owned(), core);

@@ -257,6 +257,7 @@ async fn a_crashed_replica_is_replaced_and_the_reason_kept() {
         .await;
     assert_eq!(seen.phase, Phase::Ready);
     assert_eq!(seen.failure.unwrap().observed().exit_code, Some(3));
+    assert_eq!(seen.crashes, 1);
     assert_eq!(world.predict().await.unwrap(), 1.0);
     let seen = world
         .until("it is replaced", |d| d.ready_replicas == 2)

@@ -290,6 +290,7 @@ impl World {
             image: Digest::of("image"),
             rootfs: Digest::of("rootfs"),
             interpreter: Digest::of("interpreter"),
+            variables: [].into(),
             env: EnvId(Digest::of("env")),
             package: Digest::of("package"),
             runner: Digest::of("runner"),
@@ -329,6 +330,7 @@ impl World {
             phase: Phase::Starting,
             ready_replicas: 0,
             failure: None,
+            crashes: 0,
             created_at: now,
             updated_at: now,
         };

@@ -124,10 +124,30 @@ async fn a_request_that_breaks_replicas_reaches_only_two() {
         .predict(model, rows(&[1.0]), soon())
         .await
         .unwrap_err();
-    assert_eq!(error.code(), Code::ModelUnavailable);
+    // Not what clients repeat.
+    assert_eq!(error.code(), Code::ModelServeError);
     assert_eq!(runners.iter().map(Runner::requests).sum::<usize>(), 2);
     // The controller is told.
     failures.notified().await;
+}
+
+#[tokio::test]
+async fn a_request_that_ends_the_only_replica_is_told_so() {
+    let runner = Runner::start(Answer::Held).await;
+    let (gateway, model) = serving(Options::default(), &[&runner]);
+    let asking = gateway.clone();
+    let task = tokio::spawn(async move { asking.predict(model, rows(&[1.0]), soon()).await });
+    until("it runs", || runner.requests() == 1).await;
+    runner.kill();
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(error.code(), Code::ModelServeError);
+    assert!(error.message().contains("ended while it answered"));
+    // Who comes later did not end it.
+    let error = gateway
+        .predict(model, rows(&[1.0]), soon())
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::ModelUnavailable);
 }
 
 #[tokio::test]
@@ -140,7 +160,7 @@ async fn a_replica_that_is_gone_is_left_for_another() {
         gateway.predict(model, rows(&[1.0]), soon()).await.unwrap();
     }
     good.kill();
-    until("the last replica is gone", || !good.socket().exists()).await;
+    until("the last replica is gone", || good.is_gone()).await;
     let error = gateway
         .predict(model, rows(&[1.0]), soon())
         .await
@@ -188,7 +208,7 @@ async fn the_handshake_tells_the_phase_and_a_missing_socket_is_unavailable() {
         .unwrap();
     assert_eq!(answer.num_rows(), 1);
     runner.kill();
-    until("it is gone", || !runner.socket().exists()).await;
+    until("it is gone", || runner.is_gone()).await;
     let error = client::ready(&runner.socket(), soon()).await.unwrap_err();
     assert_eq!(error.code(), Code::ModelUnavailable);
 }

@@ -254,7 +254,7 @@ async fn one_that_ends_replicas_does_not_take_its_neighbours_along() {
         answers.push(task.await.unwrap());
     }
     let error = answers.remove(1).unwrap_err();
-    assert_eq!(error.code(), Code::ModelUnavailable);
+    assert_eq!(error.code(), Code::ModelServeError);
     let good: Vec<f64> = answers.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(good, [4.0, 6.0]);
     // Together once, and alone once more.

@@ -63,6 +63,7 @@ struct Shared {
     answer: watch::Sender<Answer>,
     phase: Mutex<LoadPhase>,
     connections: AtomicUsize,
+    open: AtomicUsize,
     requests: AtomicUsize,
     running: AtomicUsize,
     most: AtomicUsize,
@@ -85,6 +86,7 @@ impl Runner {
             answer: watch::Sender::new(answer),
             phase: Mutex::new(LoadPhase::Ready),
             connections: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
             running: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
@@ -114,6 +116,11 @@ impl Runner {
 
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Whether it has been killed and every connection is closed.
+    pub(crate) fn is_gone(&self) -> bool {
+        !self.socket().exists() && self.shared.open.load(Ordering::SeqCst) == 0
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -170,12 +177,23 @@ fn listen(socket: PathBuf, shared: Arc<Shared>) -> JoinHandle<()> {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             shared.connections.fetch_add(1, Ordering::SeqCst);
-            connections.spawn(connection(stream, shared.clone()));
+            shared.open.fetch_add(1, Ordering::SeqCst);
+            let open = Open(shared.clone());
+            connections.spawn(connection(stream, shared.clone(), open));
         }
     })
 }
 
-async fn connection(stream: UnixStream, shared: Arc<Shared>) {
+/// An open connection.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn connection(stream: UnixStream, shared: Arc<Shared>, _open: Open) {
     let answer = shared.answer.borrow().clone();
     match answer {
         Answer::Torn => return torn(stream, &shared).await,

@@ -93,7 +93,11 @@ fn build_config(
         .iter()
         .map(|(_, blob)| format!("sha256:{}", blob.diff))
         .collect();
-    let env: Vec<String> = ENVIRONMENT
+    let mut env = revision.variables.clone();
+    for (name, value) in ENVIRONMENT {
+        env.entry(name.to_owned()).or_insert(value.to_owned());
+    }
+    let env: Vec<String> = env
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();

@@ -11,7 +11,7 @@ use std::{
 };
 
 use flate2::{Compression, write::GzEncoder};
-use luthier_host::{FileLock, Staged};
+use luthier_host::{FileLock, Staged, disk::walk};
 use luthier_types::{
     Code, Digest, Error, Result,
     layout::{CacheLayout, container},
@@ -176,7 +176,8 @@ fn make(layout: &CacheLayout, kind: Kind, content: &Content, record: &Path) -> R
     Ok(blob)
 }
 
-fn publish(file: &Path, place: &Path) -> io::Result<()> {
+/// Renames a finished file to its place.
+pub(crate) fn publish(file: &Path, place: &Path) -> io::Result<()> {
     if let Some(parent) = place.parent() {
         fs_err::create_dir_all(parent)?;
     }
@@ -188,10 +189,22 @@ fn archive<W: Write>(out: W, kind: Kind, content: &Content) -> io::Result<W> {
     let mut tar = Builder::new(out);
     match content {
         Content::Tree(tree, _) => {
+            // By their names, so that each directory comes before what is in it.
             let mut entries = BTreeMap::new();
-            walk(tree, kind.place().to_owned(), &mut entries)?;
-            for (name, (path, metadata)) in entries {
-                append(&mut tar, kind, &name, &path, &metadata)?;
+            walk(tree, |path, metadata| {
+                let below = path.strip_prefix(tree).unwrap_or(path);
+                entries.insert(below.to_owned(), metadata.clone());
+                Ok(())
+            })?;
+            for (below, metadata) in entries {
+                let name: PathBuf = kind
+                    .place()
+                    .components()
+                    .chain(below.components())
+                    .collect();
+                if !name.as_os_str().is_empty() {
+                    append(&mut tar, kind, &name, &tree.join(below), &metadata)?;
+                }
             }
         }
         Content::File(name, bytes) => {
@@ -202,31 +215,6 @@ fn archive<W: Write>(out: W, kind: Kind, content: &Content) -> io::Result<W> {
         }
     }
     tar.into_inner()
-}
-
-/// Everything below `dir` by its name in the archive, which puts each directory before what is in
-/// it.
-fn walk(
-    dir: &Path,
-    name: PathBuf,
-    entries: &mut BTreeMap<PathBuf, (PathBuf, Metadata)>,
-) -> io::Result<()> {
-    if !name.as_os_str().is_empty() {
-        entries.insert(
-            name.clone(),
-            (dir.to_owned(), fs_err::symlink_metadata(dir)?),
-        );
-    }
-    for entry in fs_err::read_dir(dir)? {
-        let entry = entry?;
-        let name = name.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            walk(&entry.path(), name, entries)?;
-        } else {
-            entries.insert(name, (entry.path(), entry.metadata()?));
-        }
-    }
-    Ok(())
 }
 
 fn append<W: Write>(

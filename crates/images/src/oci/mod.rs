@@ -7,11 +7,13 @@
 //! only the package's layer.
 
 mod annotate;
-mod blob;
+pub(crate) mod blob;
 mod export;
-mod layer;
+pub(crate) mod layer;
 mod push;
-mod registry;
+pub(crate) mod registry;
+
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use luthier_types::{
@@ -40,14 +42,17 @@ pub struct Revision {
     pub id: RevisionId,
     /// The model version it belongs to, `project/model:version`.
     pub model: String,
-    /// Name of the catalogue image.
+    /// Name of the image.
     pub image_uri: String,
-    /// Digest of the catalogue image.
+    /// Digest of the image.
     pub image: Digest,
     /// Root file system.
     pub rootfs: Digest,
     /// Interpreter.
     pub interpreter: Digest,
+    /// Environment variables that the image sets.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
     /// Environment.
     pub env: EnvId,
     /// Runner.

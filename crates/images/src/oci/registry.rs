@@ -153,9 +153,9 @@ fn host(name: &str) -> &str {
 }
 
 /// A registry as one command uses it.
-pub(super) struct Registry {
-    pub(super) client: Client,
-    pub(super) auth: RegistryAuth,
+pub(crate) struct Registry {
+    pub(crate) client: Client,
+    pub(crate) auth: RegistryAuth,
     reference: Reference,
     kept_elsewhere: bool,
 }
@@ -165,7 +165,7 @@ impl Registry {
     ///
     /// # Errors
     /// `ImageUnavailable` when it does not answer, `Unauthorized` when it refuses the login.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         reference: &Reference,
         access: &Access,
         operation: RegistryOperation,
@@ -200,7 +200,7 @@ impl Registry {
     }
 
     /// What went wrong, in words and with the next step.
-    pub(super) fn failed(&self, error: OciDistributionError) -> Error {
+    pub(crate) fn failed(&self, error: OciDistributionError) -> Error {
         let registry = self.reference.resolve_registry();
         let wanted = self.reference.whole();
         let seen = Evidence {
@@ -309,7 +309,7 @@ fn told(error: &OciDistributionError) -> String {
 ///
 /// # Errors
 /// `BadRequest` when it is none.
-pub(super) fn reference(text: &str) -> Result<Reference> {
+pub(crate) fn reference(text: &str) -> Result<Reference> {
     text.parse::<Reference>().map_err(|e| {
         Error::new(
             Code::BadRequest,

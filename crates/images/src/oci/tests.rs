@@ -4,80 +4,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, Permissions},
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Command,
     sync::Mutex,
 };
 
-use luthier_types::{Code, DataType};
+use luthier_types::Code;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::*;
+use world::{World, write};
 
-/// A cache with one revision in it.
-struct World {
-    dir: TempDir,
-    layout: CacheLayout,
-    revision: Revision,
-}
+#[path = "../../tests/common/world.rs"]
+mod world;
 
 impl World {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = CacheLayout::new(dir.path().join("cache"));
-        let revision = Revision {
-            id: RevisionId::new(),
-            model: "Bank/churn:v1".to_owned(),
-            image_uri: "md-base/python/python-311:1.0.0".to_owned(),
-            image: Digest::of("image"),
-            rootfs: Digest::of("rootfs"),
-            interpreter: Digest::of("interpreter"),
-            env: EnvId(Digest::of("env")),
-            runner: Digest::of("runner"),
-            package: Digest::of("package"),
-            inputs: vec![InputColumn {
-                name: "age".to_owned(),
-                data_type: DataType::Int,
-            }],
-            outputs: vec!["p".to_owned()],
-            created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
-        };
-        let world = Self {
-            dir,
-            layout,
-            revision,
-        };
-        let (layout, r) = (&world.layout, &world.revision);
-        let rootfs = layout.rootfs(&r.rootfs);
-        write(&rootfs.join("etc/hostname"), "localhost\n", 0o644);
-        fs::create_dir_all(rootfs.join("tmp")).unwrap();
-        fs::set_permissions(rootfs.join("tmp"), Permissions::from_mode(0o1777)).unwrap();
-        symlink("usr/bin", rootfs.join("bin")).unwrap();
-        write(&rootfs.join("usr/bin/true"), "#!/bin/sh\n", 0o755);
-        write(
-            &layout.interpreter(&r.interpreter).join("bin/python3"),
-            "x",
-            0o755,
-        );
-        write(&layout.env(&r.env).join("pyvenv.cfg"), "home = x\n", 0o600);
-        write(&layout.runner(&r.runner).join("main.py"), "main()\n", 0o644);
-        world.package("package", "def get_model(): ...\n");
-        world
-    }
-
-    fn package(&self, name: &str, text: &str) {
-        let place = self.layout.package(&Digest::of(name));
-        write(&place.join("package.py"), text, 0o444);
-        let deep = "d".repeat(60);
-        write(
-            &place.join(&deep).join(&deep).join("weights.bin"),
-            text,
-            0o444,
-        );
-    }
-
     async fn image(&self) -> (Image, Vec<String>) {
         let notes = Mutex::new(vec![]);
         let note = |line| notes.lock().unwrap().push(line);
@@ -88,12 +30,6 @@ impl World {
     async fn export(&self, target: &Target) -> Result<Exported> {
         export(&self.layout, &self.revision, target, None, &|_| {}).await
     }
-}
-
-fn write(path: &Path, text: &str, mode: u32) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
 fn digests(image: &Image) -> Vec<Digest> {
@@ -183,8 +119,6 @@ async fn a_new_package_version_makes_its_own_layer_only() {
     assert_eq!(made.len(), 6);
     assert!(world.image().await.1.is_empty(), "nothing is made twice");
     world.package("package 2", "def get_model(): return 2\n");
-    world.revision.package = Digest::of("package 2");
-    world.revision.id = RevisionId::new();
     let (second, made) = world.image().await;
     assert_eq!(made, ["making the package layer"]);
     let (first, second) = (digests(&first), digests(&second));
@@ -239,7 +173,6 @@ async fn a_directory_takes_many_images_and_shares_their_blobs() {
     world.export(&target).await.unwrap();
     assert_eq!(count(), 8);
     world.package("package 2", "other\n");
-    world.revision.package = Digest::of("package 2");
     world.revision.model = "Bank/churn:v2".to_owned();
     world.export(&target).await.unwrap();
     assert_eq!(count(), 8 + 3, "package, configuration and manifest");

@@ -4,16 +4,16 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::TcpListener,
-    path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
 use luthier_images::oci::Revision;
-use luthier_types::{
-    DataType, Digest, EnvId, RevisionId, layout::CacheLayout, runner::InputColumn,
-};
 use tempfile::TempDir;
+
+pub(crate) use world::World;
+
+mod world;
 
 /// The user `me` with the password `pa:ss`.
 pub(crate) const HTPASSWD: &str =
@@ -100,65 +100,6 @@ impl Drop for Registry {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// A cache with one revision in it.
-pub(crate) struct World {
-    pub(crate) dir: TempDir,
-    pub(crate) layout: CacheLayout,
-    pub(crate) revision: Revision,
-}
-
-impl World {
-    pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let layout = CacheLayout::new(dir.path().join("cache"));
-        let revision = Revision {
-            id: RevisionId::new(),
-            model: "bank/churn:v1".to_owned(),
-            image_uri: "md-base/python/python-311:1.0.0".to_owned(),
-            image: Digest::of("image"),
-            rootfs: Digest::of("rootfs"),
-            interpreter: Digest::of("interpreter"),
-            env: EnvId(Digest::of("env")),
-            runner: Digest::of("runner"),
-            package: Digest::of("package"),
-            inputs: vec![InputColumn {
-                name: "age".to_owned(),
-                data_type: DataType::Int,
-            }],
-            outputs: vec!["p".to_owned()],
-            created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
-        };
-        write(&layout.rootfs(&revision.rootfs).join("etc/hostname"), "x");
-        write(
-            &layout
-                .interpreter(&revision.interpreter)
-                .join("bin/python3"),
-            "x",
-        );
-        write(&layout.env(&revision.env).join("pyvenv.cfg"), "x");
-        write(&layout.runner(&revision.runner).join("main.py"), "x");
-        write(&layout.package(&revision.package).join("package.py"), "x");
-        Self {
-            dir,
-            layout,
-            revision,
-        }
-    }
-
-    /// Gives the revision another package.
-    pub(crate) fn package(&mut self, name: &str, text: &str) {
-        self.revision.id = RevisionId::new();
-        self.revision.package = Digest::of(name);
-        let place = self.layout.package(&self.revision.package);
-        write(&place.join("package.py"), text);
-    }
-}
-
-fn write(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
 }
 
 /// Runs a program that must succeed.

@@ -1,19 +1,7 @@
 //! Tests of what is said of packages against environments.
 
-use tempfile::TempDir;
-
 use super::*;
-use crate::inspect;
-
-fn package(files: &[(&str, &[u8])]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, content) in files {
-        let path = dir.path().join(name);
-        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(path, content).unwrap();
-    }
-    dir
-}
+use crate::{inspect, testing::package};
 
 fn environment(python: &str, packages: &[(&str, &str)]) -> Environment {
     let pair = |(a, b): &(&str, &str)| ((*a).to_owned(), (*b).to_owned());
@@ -34,7 +22,7 @@ fn environment(python: &str, packages: &[(&str, &str)]) -> Environment {
 fn findings(files: &[(&str, &[u8])], environment: &Environment) -> String {
     let dir = package(files);
     let inspection = inspect(dir.path()).unwrap();
-    let found = check(dir.path(), &inspection, environment).unwrap();
+    let found = check(&inspection, environment);
     let line = |f: &Finding| {
         let add = f
             .requirement

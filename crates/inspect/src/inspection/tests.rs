@@ -1,18 +1,7 @@
 //! Tests of inspecting packages.
 
-use tempfile::TempDir;
-
 use super::*;
-
-fn package(files: &[(&str, &str)]) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, content) in files {
-        let path = dir.path().join(name);
-        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(path, content).unwrap();
-    }
-    dir
-}
+use crate::testing::package;
 
 fn failure(files: &[(&str, &str)]) -> String {
     let error = inspect(package(files).path()).unwrap_err();

@@ -3,12 +3,11 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::package;
 
 fn looked(name: &str, content: &[u8]) -> Found {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(name);
-    fs_err::write(&path, content).unwrap();
-    look_at(&path, name).unwrap()
+    let dir = package(&[(name, content)]);
+    look_at(&dir.path().join(name), name).unwrap()
 }
 
 #[test]

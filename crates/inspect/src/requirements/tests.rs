@@ -3,28 +3,19 @@
 use proptest::prelude::*;
 
 use super::*;
-
-fn package(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, content) in files {
-        let path = dir.path().join(name);
-        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(path, content).unwrap();
-    }
-    dir
-}
+use crate::testing::package;
 
 #[test]
 fn a_package_without_requirements_asks_for_nothing() {
     assert_eq!(
-        read_requirements(package(&[]).path()).unwrap(),
+        read_requirements(package::<[u8]>(&[]).path()).unwrap(),
         RequirementFiles::default()
     );
 }
 
 #[test]
 fn included_files_are_read_with_theirs() {
-    let dir = package(&[
+    let dir = package::<[u8]>(&[
         (
             "requirements.txt",
             b"\xef\xbb\xbf-r deps/base.txt\n-c pins.txt\nflask # -r not.txt\n",
@@ -58,7 +49,7 @@ fn what_is_outside_missing_or_circular_is_refused_with_its_line() {
         ("numpy==1 \\\n", ""),
     ] {
         let text = format!("numpy\n\n  {line}\n");
-        let dir = package(&[
+        let dir = package::<[u8]>(&[
             ("package/requirements.txt", text.as_bytes()),
             ("package/deps/back.txt", b"\n\n-r ../requirements.txt\n"),
             ("secret.txt", b"s3cret\n"),
@@ -81,7 +72,7 @@ fn what_is_outside_missing_or_circular_is_refused_with_its_line() {
 
 #[test]
 fn a_link_within_the_package_is_followed_and_one_out_of_it_is_not() {
-    let dir = package(&[("p/real.txt", b"numpy\n"), ("secret", b"s3cret\n")]);
+    let dir = package::<[u8]>(&[("p/real.txt", b"numpy\n"), ("secret", b"s3cret\n")]);
     let top = dir.path().join("p");
     fs_err::os::unix::fs::symlink("real.txt", top.join("requirements.txt")).unwrap();
     assert_eq!(read_requirements(&top).unwrap().main(), Some("numpy\n"));
@@ -99,12 +90,12 @@ fn what_is_not_text_or_too_much_is_refused() {
         b"n\0",
         "x".repeat(300_000).as_bytes(),
     ] {
-        let dir = package(&[("requirements.txt", content)]);
+        let dir = package::<[u8]>(&[("requirements.txt", content)]);
         let error = read_requirements(dir.path()).unwrap_err();
         assert_eq!(error.code(), Code::RequirementsError);
     }
     for (deep, line) in [(true, "-r next.txt"), (false, "-r a/next.txt")] {
-        let dir = package(&[]);
+        let dir = package::<[u8]>(&[]);
         let many: String = (0..60).map(|n| format!("-r f{n}.txt\n")).collect();
         for n in 0..60 {
             let text = if deep {
@@ -125,7 +116,7 @@ proptest! {
     #[test]
     fn any_bytes_are_taken_or_refused(content in prop::collection::vec(any::<u8>(), 0..200), text in ".*") {
         for content in [content, text.into_bytes()] {
-            let dir = package(&[("requirements.txt", &content)]);
+            let dir = package::<[u8]>(&[("requirements.txt", &content)]);
             let _ = read_requirements(dir.path());
         }
     }

@@ -1,14 +1,10 @@
 //! Tests of finding what runs.
 
 use super::*;
+use crate::testing::package;
 
 fn sources(files: &[(&str, &str)]) -> Sources {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, content) in files {
-        let path = dir.path().join(name);
-        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-        fs_err::write(path, content).unwrap();
-    }
+    let dir = package(files);
     let names = crate::files::list(dir.path()).unwrap();
     let mut found = Sources::read(dir.path(), &names).unwrap();
     found.look_up(dir.path(), BTreeSet::new()).unwrap();

@@ -1,5 +1,5 @@
 //! Containers that are only remembered. A test plays the part of the kernel through
-//! [`FakeRuntime::exit`].
+//! [`FakeRuntime::say`] and [`FakeRuntime::exit`].
 
 use std::{
     collections::BTreeMap,
@@ -15,6 +15,7 @@ use crate::{ContainerId, ContainerRuntime, ContainerSpec, ContainerState, Contai
 struct Fake {
     spec: ContainerSpec,
     state: ContainerState,
+    output: Vec<String>,
 }
 
 /// A [`ContainerRuntime`] in memory.
@@ -34,6 +35,13 @@ impl FakeRuntime {
     /// Makes `start` fail with `cause` until called with `None`.
     pub fn refuse(&self, cause: Option<&str>) {
         *self.refuse.lock().unwrap_or_else(PoisonError::into_inner) = cause.map(str::to_owned);
+    }
+
+    /// Writes a line of a container's output.
+    pub fn say(&self, id: &ContainerId, line: &str) {
+        if let Some(fake) = self.containers().get_mut(id) {
+            fake.output.push(line.to_owned());
+        }
     }
 
     /// Ends a running container as the kernel would.
@@ -73,6 +81,7 @@ impl ContainerRuntime for FakeRuntime {
             .or_insert_with(|| Fake {
                 spec: spec.clone(),
                 state: ContainerState::Running { pid: 1 },
+                output: vec![],
             });
         Ok(())
     }
@@ -105,8 +114,11 @@ impl ContainerRuntime for FakeRuntime {
         Ok(self.containers().get(id).map(status))
     }
 
-    async fn logs(&self, _id: &ContainerId, _lines: usize) -> Result<Vec<String>> {
-        Ok(vec![])
+    async fn logs(&self, id: &ContainerId, lines: usize) -> Result<Vec<String>> {
+        let containers = self.containers();
+        let output = containers.get(id).map(|fake| fake.output.as_slice());
+        let output = output.unwrap_or_default();
+        Ok(output[output.len().saturating_sub(lines)..].to_vec())
     }
 }
 

@@ -33,13 +33,15 @@ pub(super) fn reason(output: &str) -> Option<String> {
             .min()?;
         Some(rest[..end].to_owned())
     };
-    if let Some(at) = text.find(" was not found in the package registry") {
-        let name = text[..at].rsplit(' ').next()?;
-        return Some(format!("no index has a package called {name}"));
-    }
-    if let Some(at) = text.find(" was not found in the provided package locations") {
-        let name = text[..at].rsplit(' ').next()?;
-        return Some(format!("the wheelhouse has no package called {name}"));
+    for (said, who) in [
+        ("package registry", "no index has a"),
+        ("provided package locations", "the wheelhouse has no"),
+        ("cache", "the server's cache has no"),
+    ] {
+        if let Some(at) = text.find(&format!(" was not found in the {said}")) {
+            let name = text[..at].rsplit(' ').next()?;
+            return Some(format!("{who} package called {name}"));
+        }
     }
     if let Some(at) = text.find(" was yanked").or_else(|| text.find(" is yanked")) {
         let name = text[..at].rsplit(' ').next()?;

@@ -33,6 +33,15 @@ const KEPT: &str = "error: No solution found when resolving dependencies
   cause: Because you require numpy==2.0.2 and numpy<2, we can conclude that your requirements are unsatisfiable.
 ";
 
+const NOT_IN_WHEELHOUSE: &str = "error: No solution found when resolving dependencies
+  cause: Because cachetools was not found in the provided package locations and you require cachetools==5.3.3, we can conclude that your requirements are unsatisfiable.
+";
+const NOT_IN_CACHE: &str = "error: No solution found when resolving dependencies
+  cause: Because cachetools was not found in the cache and you require cachetools==5.3.3, we can conclude that your requirements are unsatisfiable.
+
+hint: Packages were unavailable because the network was disabled. When the network is disabled, registry packages may only be read from the cache.
+";
+
 const UNAUTHORISED: &str = "error: No solution found when resolving dependencies
   cause: Because private was not found in the package registry and you require private==1.0, we can conclude that your requirements are unsatisfiable.
 
@@ -142,6 +151,40 @@ fn an_index_out_of_reach_may_be_tried_again() {
     let error = error(&outcome(REFUSED), "resolving", &Asked::default());
     assert_eq!(error.code(), Code::IndexUnreachable);
     assert!(error.code().retryable());
+}
+
+#[test]
+fn what_a_server_without_a_network_lacks_is_to_be_given_to_it() {
+    let lines = [line("cachetools==5.3.3", 4)];
+    let asked = Asked {
+        lines: lines.iter().collect(),
+        offline: true,
+        ..Asked::default()
+    };
+    for (output, words) in [
+        (
+            NOT_IN_WHEELHOUSE,
+            "the wheelhouse has no package called cachetools",
+        ),
+        (
+            NOT_IN_CACHE,
+            "the server's cache has no package called cachetools",
+        ),
+    ] {
+        let error = error(&outcome(output), "resolving", &asked);
+        assert!(error.message().starts_with("line 4 of "), "{error}");
+        assert!(error.message().contains(words), "{error}");
+        assert!(
+            error.next_step().unwrap().contains("LUTHIER_WHEELHOUSE"),
+            "{error:?}"
+        );
+    }
+    // What does not fit together is no matter of the wheelhouse.
+    let error = error(&outcome(KEPT), "resolving", &asked);
+    assert!(
+        !error.next_step().unwrap().contains("LUTHIER_WHEELHOUSE"),
+        "{error:?}"
+    );
 }
 
 #[test]

@@ -1,17 +1,17 @@
 //! The container in which packages are built.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, Instant},
 };
 
-use luthier_host::{Outcome, Staged, find_uv, mask_credentials, uv_settings};
-use luthier_ports::{
-    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, LogSink, Mount, Network,
+use luthier_host::{
+    Outcome, Staged,
+    container::{Ended, labels, remove_abandoned, run},
+    find_uv, mask_credentials, uv_settings,
 };
+use luthier_ports::{ContainerId, ContainerSpec, LogSink, Mount, Network};
 use luthier_types::{Code, Digest, Error, Mebibytes, Millicpu, Result, layout::container};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     gate::{self, Gate},
 };
 use crate::{
+    base,
     failure::{self, Asked},
     sources::shown_settings,
 };
@@ -33,11 +34,6 @@ const WHEELHOUSE: &str = "/opt/luthier/wheelhouse";
 const GATE: &str = "/opt/luthier/gate";
 /// The port of its loopback on which the way to the network begins.
 const PORT: &str = "3128";
-/// The label of build containers: the process id of the server that waits for it.
-pub const LABEL: &str = "luthier.build";
-const POLL: Duration = Duration::from_millis(100);
-/// Most lines of output that are looked at.
-const LINES: usize = 100_000;
 /// Resolves, if there is something to resolve, then installs the packages named in `$NAMES`, so that
 /// their wheels are in the cache. What a build says comes out as it is said.
 const SCRIPT: &str = r#"
@@ -45,6 +41,7 @@ set -eu
 cd "$WORK"
 mkdir -p tmp
 cp "$INPUT"/*.txt .
+if [ -d "$INPUT/provided" ]; then cp -r "$INPUT/provided" .; fi
 set -f
 "$PYTHON" -I "$INPUT/forward.py" "$GATE" "$PORT" "$WORK/tmp/ready" &
 tries=0
@@ -92,7 +89,7 @@ impl Builder<'_> {
         names: &BTreeSet<String>,
         log: &LogSink,
     ) -> Result<Ran> {
-        self.remove_abandoned().await?;
+        remove_abandoned(&**self.runtime).await?;
         let rootfs = match &self.envs.options.images {
             Some(images) => images.toolchain(self.image, log).await?,
             None => self.image.rootfs.clone(),
@@ -100,47 +97,17 @@ impl Builder<'_> {
         let gate = Gate::open(self.hosts(inputs), log.clone())
             .map_err(|e| Error::internal("opening a build's way to the index", e))?;
         let spec = self.spec(staged, inputs, resolve, names, &rootfs, &gate)?;
-        let mut running = Running {
-            runtime: Arc::clone(self.runtime),
-            id: Some(spec.id.clone()),
-        };
-        self.runtime.start(&spec).await?;
-        let deadline = Instant::now() + self.envs.options.build_limit;
-        let mut timed_out = false;
-        let mut seen = 0;
         let mut output = String::new();
-        let exit = loop {
-            let status = self.runtime.status(&spec.id).await?;
-            let lines = self.runtime.logs(&spec.id, LINES).await?;
-            for line in lines.iter().skip(seen) {
-                let line = mask_credentials(line);
-                let Some(line) = shown(&line) else {
-                    continue;
-                };
+        let limit = Some(self.envs.options.build_limit);
+        let Ended { exit, timed_out } = run(self.runtime, &spec, limit, |line| {
+            let line = mask_credentials(line);
+            if let Some(line) = shown(&line) {
                 log.line(line);
                 output.push_str(line);
                 output.push('\n');
             }
-            seen = seen.max(lines.len());
-            match status.map(|s| s.state) {
-                Some(ContainerState::Exited(exit)) => break exit,
-                Some(_) => {}
-                None => {
-                    return Err(Error::new(
-                        Code::ContainerFailed,
-                        "the build container disappeared",
-                    )
-                    .hint("Deploy again."));
-                }
-            }
-            if Instant::now() > deadline {
-                timed_out = true;
-                self.runtime.stop(&spec.id, Duration::ZERO).await?;
-            }
-            tokio::time::sleep(POLL).await;
-        };
-        running.id = None;
-        self.runtime.remove(&spec.id).await?;
+        })
+        .await?;
         if let Some(cause) = exit.error {
             return Err(Error::new(
                 Code::ContainerFailed,
@@ -157,19 +124,6 @@ impl Builder<'_> {
             },
             out_of_memory: exit.out_of_memory,
         })
-    }
-
-    /// Removes build containers whose server is gone.
-    async fn remove_abandoned(&self) -> Result<()> {
-        for status in self.runtime.list().await? {
-            let Some(pid) = status.labels.get(LABEL) else {
-                continue;
-            };
-            if !Path::new("/proc").join(pid).exists() {
-                self.runtime.remove(&status.id).await?;
-            }
-        }
-        Ok(())
     }
 
     fn spec(
@@ -190,7 +144,8 @@ impl Builder<'_> {
             .map_err(|e| Error::internal("preparing a build container", e))?;
         let sources = &self.envs.options.sources;
         let house = sources.wheelhouse.as_ref();
-        let mut env = shown_settings();
+        let mut env = self.image.variables();
+        env.extend(shown_settings());
         if certificates {
             env.insert(
                 "SSL_CERT_FILE".to_owned(),
@@ -252,7 +207,7 @@ impl Builder<'_> {
             pids: 512,
             scratch: Mebibytes(256),
             network: Network::Loopback,
-            labels: BTreeMap::from([(LABEL.to_owned(), std::process::id().to_string())]),
+            labels: labels(),
         })
     }
 
@@ -295,6 +250,15 @@ impl Builder<'_> {
                 fs_err::copy(&path, input.join(name))?;
             }
         }
+        let provided = inputs.join(base::WHEELS);
+        if provided.is_dir() {
+            let copies = input.join(base::WHEELS);
+            fs_err::create_dir(&copies)?;
+            for entry in fs_err::read_dir(provided)? {
+                let entry = entry?;
+                fs_err::copy(entry.path(), copies.join(entry.file_name()))?;
+            }
+        }
         fs_err::write(input.join("forward.py"), include_str!("forward.py"))?;
         let uv = self.envs.options.uv.clone().or_else(find_uv);
         let uv = uv.ok_or_else(|| io::Error::other("uv is not installed"))?;
@@ -306,25 +270,5 @@ impl Builder<'_> {
             }
             None => Ok(false),
         }
-    }
-}
-
-/// A container that is removed when its waiter goes away.
-struct Running {
-    runtime: Arc<dyn ContainerRuntime>,
-    id: Option<ContainerId>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let (Some(id), Ok(handle)) = (self.id.take(), tokio::runtime::Handle::try_current()) else {
-            return;
-        };
-        let runtime = Arc::clone(&self.runtime);
-        handle.spawn(async move {
-            if let Err(e) = runtime.remove(&id).await {
-                tracing::warn!(error = ?e, %id, "could not remove a build container");
-            }
-        });
     }
 }

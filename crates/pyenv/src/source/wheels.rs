@@ -4,21 +4,30 @@
 //! every machine. What was built of it lies in `wheels/PIN/BASE/DIGEST/file.whl`: `PIN` is the digest
 //! of the pin with its hashes, `BASE` that of the interpreter and root file system it was built on.
 //! Its digest is added to what is handed to the installer, never to the lock.
+//!
+//! Before a wheel is handed over it is compared with that digest, once for as long as it looks the same
+//! (see [`verify::look`]), and whatever it looks like when an installation with it fails.
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     io,
     path::{Path, PathBuf},
 };
 
 use luthier_host::Staged;
-use luthier_ports::{ResolvedImage, normalised};
+use luthier_ports::{LogSink, ResolvedImage, normalised};
 use luthier_types::{Digest, Error, Result, layout::CacheLayout};
 
-use crate::lockfile::{self, Pin};
+use crate::{
+    lockfile::{self, Pin},
+    verify,
+};
 
 /// Largest wheel that is taken over, in bytes.
 const WHEEL_BYTES: u64 = 4 << 30;
+/// Beside a wheel: how it looked when it was compared with its digest.
+const LOOK: &str = "look";
 /// Goes up when the same source would be built differently.
 const RECIPE: &str = "1";
 
@@ -27,8 +36,27 @@ const RECIPE: &str = "1";
 pub(crate) struct Inputs {
     /// The lock, in which wheels that were built here are let through.
     pub(crate) text: String,
-    /// Arguments that tell where those wheels lie.
-    pub(crate) args: Vec<String>,
+    /// Those wheels.
+    pub(crate) wheels: Vec<Built>,
+}
+
+/// A wheel that was built here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Built {
+    /// What it is a wheel of, normalised.
+    name: String,
+    /// What it was when it was built.
+    digest: Digest,
+    /// The directory that holds it.
+    place: PathBuf,
+}
+
+impl Inputs {
+    /// Arguments of the installer that tell where the wheels lie.
+    pub(crate) fn args(&self) -> impl Iterator<Item = &OsStr> {
+        let places = self.wheels.iter().map(|built| built.place.as_os_str());
+        places.flat_map(|place| [OsStr::new("--find-links"), place])
+    }
 }
 
 /// What the installer is given for `lock`, with the wheels that are there.
@@ -36,7 +64,7 @@ pub(crate) fn inputs(layout: &CacheLayout, lock: &str, image: &ResolvedImage) ->
     let root = layout.root().join("wheels");
     let mut inputs = Inputs {
         text: lock.to_owned(),
-        args: vec![],
+        wheels: vec![],
     };
     if !root.is_dir() {
         return inputs;
@@ -44,16 +72,76 @@ pub(crate) fn inputs(layout: &CacheLayout, lock: &str, image: &ResolvedImage) ->
     let mut pins = lockfile::pinned(lock);
     for pin in &mut pins {
         if let Some((digest, place)) = built(&place(&root, pin, image)) {
-            pin.hashes.push(digest);
-            inputs
-                .args
-                .extend(["--find-links".to_owned(), place.display().to_string()]);
+            pin.hashes.push(digest.clone());
+            inputs.wheels.push(Built {
+                name: pin.name.clone(),
+                digest,
+                place,
+            });
         }
     }
-    if !inputs.args.is_empty() {
+    if !inputs.wheels.is_empty() {
         inputs.text = lockfile::text(&pins);
     }
     inputs
+}
+
+/// Which wheels are read to compare them with their digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// Those that do not look as they did when they were read last.
+    Changed,
+    All,
+}
+
+/// Takes away those of the wheels that are not what they were when they were built. Returns whether
+/// there were any: what they are of is to be built again.
+pub(crate) fn discard_damaged(
+    layout: &CacheLayout,
+    wheels: &[Built],
+    read: Read,
+    log: &LogSink,
+) -> Result<bool> {
+    let failed = |e: io::Error| Error::internal("reading the wheels that were built here", e);
+    let mut any = false;
+    for built in wheels {
+        if is_whole(built, read).map_err(failed)? {
+            continue;
+        }
+        any = true;
+        log.line(format!(
+            "damaged in the cache: the wheel of {} that was built here; building it again",
+            built.name
+        ));
+        let staged = Staged::new(&layout.staging(), "gone")?;
+        match fs_err::rename(&built.place, staged.path()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+    }
+    Ok(any)
+}
+
+fn is_whole(built: &Built, read: Read) -> io::Result<bool> {
+    let mut found = vec![];
+    match wheels(&built.place, 0, &mut found) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        searched => searched?,
+    }
+    let [wheel] = found.as_slice() else {
+        return Ok(false);
+    };
+    let note = built.place.join(LOOK);
+    let look = verify::look(&built.place, [wheel.as_path()].into_iter())?;
+    let seen = fs_err::read_to_string(&note).ok();
+    if read == Read::Changed && look.is_some() && look == seen {
+        return Ok(true);
+    }
+    let whole = verify::digest_of(wheel)?.as_ref() == Some(&built.digest);
+    if let (true, Some(look)) = (whole, look) {
+        fs_err::write(note, look)?;
+    }
+    Ok(whole)
 }
 
 /// The names of the directories in `wheels/` that a lock may use.
@@ -198,6 +286,7 @@ mod tests {
             rootfs: Digest::of("rootfs"),
             interpreter: Digest::of(interpreter),
             lock: String::new(),
+            base: None,
         }
     }
 
@@ -225,22 +314,39 @@ mod tests {
                  flask==2.2.5\n"
             )
         );
-        let [_, place] = given.args.as_slice() else {
-            panic!("{:?}", given.args)
+        let args: Vec<_> = given.args().map(|arg| arg.to_str().unwrap()).collect();
+        let ["--find-links", place] = args[..] else {
+            panic!("{args:?}")
         };
-        assert!(
-            Path::new(place)
-                .join("my_pkg-2.0-py3-none-any.whl")
-                .is_file()
-        );
+        let file = Path::new(place).join("my_pkg-2.0-py3-none-any.whl");
+        assert!(file.is_file());
         assert!(used(&lock).iter().any(|key| place.contains(key)));
         // Another interpreter, another source.
-        assert!(inputs(&layout, &lock, &image("b")).args.is_empty());
+        assert!(inputs(&layout, &lock, &image("b")).wheels.is_empty());
         let other = lock.replace(source.as_str(), Digest::of("other").as_str());
-        assert!(inputs(&layout, &other, &image("a")).args.is_empty());
+        assert!(inputs(&layout, &other, &image("a")).wheels.is_empty());
         // Kept again, nothing changes.
         keep(&layout, &lock, &names, &image("a"), &cache).unwrap();
-        assert_eq!(inputs(&layout, &lock, &image("a")).args.len(), 2);
+        assert_eq!(inputs(&layout, &lock, &image("a")).wheels, given.wheels);
+
+        // Only what is damaged goes.
+        let discard =
+            |read| discard_damaged(&layout, &given.wheels, read, &LogSink::none()).unwrap();
+        assert!(!discard(Read::Changed));
+        fs_err::write(&file, "2.1").unwrap();
+        assert!(discard(Read::Changed));
+        assert_eq!(inputs(&layout, &lock, &image("a")).text, lock);
+        // Somebody else took it away.
+        assert!(discard(Read::Changed));
+        keep(&layout, &lock, &names, &image("a"), &cache).unwrap();
+        assert!(!discard(Read::Changed));
+        // As the file system has it nothing has changed.
+        let before = fs_err::metadata(&file).unwrap().modified().unwrap();
+        fs_err::write(&file, "2.1").unwrap();
+        let changed = fs_err::File::options().write(true).open(&file).unwrap();
+        changed.file().set_modified(before).unwrap();
+        assert!(!discard(Read::Changed));
+        assert!(discard(Read::All));
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, path::Path};
 use luthier_app::deploy::{DEFAULT_IMAGE, alternatives};
 use luthier_images::{LocalImages, Options as ImageOptions};
 use luthier_inspect::{Environment, Inspection, check, inspect};
-use luthier_ports::{EnvBuilder as _, ImageInfo, Images as _, Lock, LockRequest, LogSink};
-use luthier_types::{Code, RequirementFiles, Result, layout::CacheLayout, logical_lines};
+use luthier_ports::{
+    EnvBuilder as _, ImageInfo, Images as _, Lock, LockRequest, LogSink, names_registry,
+};
+use luthier_types::{Code, Error, RequirementFiles, Result, layout::CacheLayout, logical_lines};
 
 use crate::machine::{Machine, MachineOptions};
 
@@ -38,27 +40,40 @@ pub async fn check_package(
     log: &LogSink,
 ) -> Result<Checked> {
     let image = image.unwrap_or(DEFAULT_IMAGE);
-    let images = LocalImages::new(ImageOptions {
-        layout: CacheLayout::new(data.join("cache")),
-        mirror: None,
-    })?
-    .with_own(data.join("images"));
-    let (info, pins) = images.locked(image)?;
+    let images = LocalImages::new(ImageOptions::new(CacheLayout::new(data.join("cache"))))?
+        .with_own(data.join("images"));
+    // What an image of a registry has is known where it can be pulled.
+    let of_registry = names_registry(image);
+    let listed = if of_registry {
+        None
+    } else {
+        Some(images.locked(image)?)
+    };
     let inspection = inspect(dir)?;
     let resolved = match resolve(image, &inspection, data, log).await {
-        Ok(packages) => packages,
-        Err(error) if error.code() == Code::RequirementsError => return Err(error),
+        Ok(resolved) => resolved,
+        Err(error) if of_registry || error.code() == Code::RequirementsError => return Err(error),
         // This machine runs no models; the names have to do.
         Err(_) => None,
     };
     let is_resolved = resolved.is_some();
-    let packages = resolved.unwrap_or_else(|| {
-        let mut packages = pinned(&pins);
-        packages.extend(named(&inspection.requirements));
-        packages
-    });
+    let (info, packages) = match (resolved, listed) {
+        (Some(resolved), _) => resolved,
+        (None, Some((info, pins))) => {
+            let mut packages = pinned(&pins);
+            packages.extend(named(&inspection.requirements));
+            (info, packages)
+        }
+        (None, None) => {
+            return Err(Error::new(
+                Code::BadRequest,
+                format!("what {image} has is not known without a server's data directory"),
+            )
+            .hint("Run this on the server's machine and give its --data, or name an image of the catalogue."));
+        }
+    };
     let environment = environment(&info, packages, &images.list());
-    let mut findings = check(dir, &inspection, &environment)?;
+    let mut findings = check(&inspection, &environment);
     if !is_resolved && inspection.requirements.main().is_some() {
         // What the requirements bring with them is not known.
         for finding in &mut findings {
@@ -75,13 +90,13 @@ pub async fn check_package(
     })
 }
 
-/// The environment as a deployment would lock it; `None` where no server has run.
+/// The image and its environment as a deployment would lock it; `None` where no server has run.
 async fn resolve(
     image: &str,
     inspection: &Inspection,
     data: &Path,
     log: &LogSink,
-) -> Result<Option<BTreeMap<String, String>>> {
+) -> Result<Option<(ImageInfo, BTreeMap<String, String>)>> {
     if !data.join("cache").is_dir() {
         return Ok(None);
     }
@@ -96,7 +111,9 @@ async fn resolve(
         wheels_only: false,
     };
     let lock: Lock = machine.envs.lock(&request, log).await?;
-    Ok(Some(lock.versions()))
+    let mut packages = request.image.provided();
+    packages.extend(lock.versions());
+    Ok(Some((request.image.info, packages)))
 }
 
 fn environment(

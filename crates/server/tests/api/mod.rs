@@ -8,6 +8,7 @@ mod lists;
 mod models;
 mod projects;
 mod refusals;
+mod starting;
 
 use axum::{
     Router,

@@ -16,7 +16,8 @@ def main(out: Path) -> None:
     tensorflow.keras.utils.set_random_seed(0)
     scale = tensorflow.keras.layers.Normalization()
     scale.adapt(table)
-    layers = [scale, *(tensorflow.keras.layers.Dense(n, kind) for n, kind in ((8, "relu"), (1, None)))]
+    # Without a shape of its own the model is saved, and cannot be loaded.
+    layers = [tensorflow.keras.Input((6,)), scale, *(tensorflow.keras.layers.Dense(n, kind) for n, kind in ((8, "relu"), (1, None)))]
     by_keras = tensorflow.keras.Sequential(layers)
     by_keras.compile("adam", "mse")
     by_keras.fit(table, target, epochs=200, verbose=0)

@@ -101,21 +101,25 @@ fn a_deprecated_default_gives_way() {
 
 #[test]
 fn unknown_names_are_refused_with_the_image_that_would_do() {
-    let error = check_name(&catalogue(), "md-base/python/python-38:1.3.0").unwrap_err();
+    let none = AllowedRegistries::default();
+    let error = check_name(&catalogue(), &none, "md-base/python/python-38:1.3.0").unwrap_err();
     assert_eq!(error.code(), Code::UnknownImage);
     let hint = error.next_step().unwrap();
     assert!(hint.contains("`md-base/python/python-39:2.0.2`"), "{hint}");
 }
 
 #[test]
-fn known_names_and_names_of_registries_pass() {
+fn known_names_and_names_of_allowed_registries_pass() {
+    let allowed = AllowedRegistries::parse(["localhost:5000", "registry.example/team"]).unwrap();
     for uri in [
         "md-base/python/python-39:1.4.0",
         "localhost:5000/ours:1",
         "registry.example/team/base@sha256:00",
     ] {
-        check_name(&catalogue(), uri).unwrap();
+        check_name(&catalogue(), &allowed, uri).unwrap();
     }
+    let refused = check_name(&catalogue(), &allowed, "registry.example/base:1").unwrap_err();
+    assert_eq!(refused.code(), Code::BadRequest);
 }
 
 #[test]

@@ -186,10 +186,11 @@ fn deaths_are_answered_ever_more_slowly_and_forgotten_after_health() {
     let mut world = World::new(Some(a), 1);
     world.settle();
     let mut pauses = vec![];
-    for _ in 0..9 {
+    for crashes in 1..10 {
         world.die(a);
         let plan = world.pass();
         assert_eq!((plan.phase, plan.traffic.len()), (Phase::Starting, 0));
+        assert_eq!(plan.crashes, crashes);
         assert!(plan.start.is_empty() && plan.failure.is_some());
         let again = plan.again.unwrap();
         pauses.push((again - world.now).as_secs());
@@ -200,7 +201,8 @@ fn deaths_are_answered_ever_more_slowly_and_forgotten_after_health() {
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     world.now += HEALTHY_AFTER;
-    assert!(world.pass().failure.is_none());
+    let plan = world.pass();
+    assert!(plan.failure.is_none() && plan.crashes == 0);
     world.die(a);
     let plan = world.pass();
     assert_eq!((plan.again.unwrap() - world.now).as_secs(), 1);
