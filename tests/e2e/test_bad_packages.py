@@ -1,13 +1,13 @@
 """Bad packages: the job fails with code, cause, evidence and next step, and nothing is left."""
 
 import io
-import os
 import tarfile
 
 import fiddler as fdl
 import pytest
 from fiddler.exceptions import AsyncJobFailed
 
+import harness
 import packages
 
 # name: (package.py, extra settings, code, texts that the message must have)
@@ -85,7 +85,7 @@ def test_a_bad_package_fails_its_job(server, project, tmp_path, case):
 
 def check_failure(server, project, directory, code, texts, **params):
     before = server.containers()
-    layers = packages_on_disk()
+    layers = packages_on_disk(server)
     model = packages.model(project)
     with pytest.raises(AsyncJobFailed) as failure:
         packages.deploy(model, directory, **params)
@@ -94,7 +94,7 @@ def check_failure(server, project, directory, code, texts, **params):
     for text in texts:
         assert text in message, f"{text!r} is not in:\n{message}"
     assert set(server.containers()) <= set(before), "a container is left"
-    assert packages_on_disk() == layers, "an unpacked package is left"
+    harness.wait_for(lambda: packages_on_disk(server) <= layers, "the unpacked package to go")
     assert fdl.Model.get(id_=model.id).artifact_status == "no_model"
     status, body = server.call("GET", f"/v3/models/{model.id}/deployment")
     assert status == 404, body
@@ -104,9 +104,9 @@ def check_failure(server, project, directory, code, texts, **params):
     assert model.predict(df=packages.DATA[["a", "b", "name"]])["score"][1] == 5.0
 
 
-def packages_on_disk() -> list:
-    directory = os.path.join(os.environ["LUTHIER_TEST_CACHE"], "packages")
-    return sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+def packages_on_disk(server) -> set:
+    directory = server.data / "packages"
+    return {path.name for path in directory.iterdir()} if directory.is_dir() else set()
 
 
 def test_no_package_py(server, project, tmp_path):

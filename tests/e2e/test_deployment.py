@@ -53,13 +53,23 @@ def test_an_update_switches_to_the_new_model(server, deployed, tmp_path):
     harness.wait_for(lambda: len(of(server, deployed)["running"]) == 1, "the old one to stop")
 
 
-def test_deleting_a_model_stops_its_containers(server, project, tmp_path):
+def test_deleting_a_model_stops_its_containers_and_removes_its_files(server, project, tmp_path):
     model = packages.model(project, name="deleted")
-    packages.deploy(model, packages.write(tmp_path / "p"))
+    before = stored(server)
+    packages.deploy(model, packages.write(tmp_path / "p", packages.GOOD + "\n    # unlike others\n"))
     (replica,) = of(server, model)["running"]
     assert harness.process_is_there(replica["pid"])
+    own = stored(server) - before
+    assert len(own) == 3, "its package, its archive and its validation rows"
     model.delete().wait(interval=1)
     harness.wait_for(lambda: not harness.process_is_there(replica["pid"]), "its container to go")
+    harness.wait_for(lambda: not stored(server) & own, "its files to go")
+
+
+def stored(server) -> set:
+    """Every package and blob."""
+    found = [server.data.glob("packages/*"), server.data.glob("blobs/??/*")]
+    return {path.name for paths in found for path in paths}
 
 
 def test_a_container_is_closed(server, project, tmp_path):

@@ -116,7 +116,7 @@ def test_a_starting_server_removes_what_was_stored_and_never_mentioned(own_serve
     stray.parent.mkdir(exist_ok=True)
     stray.write_bytes(b"an upload that was cut off by the kill")
     server.start()
-    assert blobs(server) == mentioned
+    harness.wait_for(lambda: blobs(server) == mentioned, "the stray blob to go")
 
 
 def test_a_restarted_server_adopts_its_replicas(own_server, tmp_path):

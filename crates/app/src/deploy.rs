@@ -31,7 +31,8 @@ pub(crate) use await_ready::settled;
 pub(crate) use before::Intent;
 pub use image::{DEFAULT_IMAGE, alternatives};
 pub use job::DeployJob;
-pub(crate) use job::{sink, unknown_step};
+pub(crate) use job::{Unpacked, json, sink, unknown_step};
+pub(crate) use layers::{list_files, remove_tree};
 pub(crate) use lock::Locked;
 pub(crate) use outcome::outcome;
 
@@ -168,7 +169,7 @@ impl App {
                 NewJob {
                     kind: DEPLOY,
                     name: DEPLOY_NAME.to_owned(),
-                    payload: job::json(&payload)?,
+                    payload: json(&payload)?,
                     info,
                     exclusive_key: Some(card.id.to_string()),
                 },

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     App,
-    deploy::{Locked, sink, unknown_step},
+    deploy::{Locked, json as step_result, sink, unknown_step},
     job_view::JobCompact,
     lookup::not_found,
     status::{ENVIRONMENT_LABEL, REVISION_LABEL},
@@ -170,13 +170,20 @@ impl JobKind for CollectJob {
     }
 
     fn steps(&self) -> &'static [&'static str] {
-        &["collect"]
+        &["collect", "sweep"]
     }
 
     async fn run_step(&self, ctx: &StepContext, step: &str) -> Result<Value> {
-        if step != "collect" {
-            return Err(unknown_step(step));
+        match step {
+            "collect" => self.collect(ctx).await,
+            "sweep" => step_result(&self.0.sweep().await?),
+            other => Err(unknown_step(other)),
         }
+    }
+}
+
+impl CollectJob {
+    async fn collect(&self, ctx: &StepContext) -> Result<Value> {
         let app = &self.0;
         // Between the look and the removal no job may come to count on an environment.
         let _alone = app.environments_in_use.write().await;

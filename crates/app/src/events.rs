@@ -134,6 +134,8 @@ impl App {
         repeated: bool,
     ) -> Result<Accepted> {
         let name = "Publish events";
+        // Until the job is stored nothing says that the blob is needed.
+        let _keep = self.blobs_in_use.read().await;
         let digest = self.data_file(file).await?;
         let mut info = job_info::of_model(&model, "EVENT", "PRODUCTION");
         info["env_type"] = json!(EnvType::Production);
@@ -179,6 +181,8 @@ impl App {
             )
             .hint(format!("Give env_name (1 to {MAX_NAME} bytes).")));
         }
+        // Until the job is stored nothing says that the blob is needed.
+        let _keep = self.blobs_in_use.read().await;
         let digest = self.data_file(file).await?;
         let mut info = job_info::of_model(&model, "DATASET", &name);
         info["env_type"] = json!(EnvType::PreProduction);

@@ -110,8 +110,8 @@ impl App {
                     .hint(format!("Number the parts from 1 to {MAX_PARTS}.")),
             );
         }
-        self.unfinished(id).await?;
         let _keep = self.blobs_in_use.read().await;
+        self.unfinished(id).await?;
         let limit = self.deps.settings.max_upload_bytes;
         let blob = self.deps.blobs.put(content, limit).await?;
         let part = Part {
@@ -119,7 +119,9 @@ impl App {
             digest: blob.digest,
             size: blob.size,
         };
-        files::put_part(&mut *self.deps.store.read().await?, id, &part).await?;
+        let mut db = self.deps.store.write().await?;
+        files::put_part(&mut db, id, &part, Timestamp::now()).await?;
+        self.commit(db).await?;
         Ok(part.digest.to_string())
     }
 
@@ -129,6 +131,7 @@ impl App {
     /// `NotFound` for the file; `BadRequest` for a part that is missing, unknown or named twice;
     /// `TooLarge`.
     pub async fn complete_upload(&self, request: CompleteUpload) -> Result<File> {
+        let keep = self.blobs_in_use.read().await;
         let mut db = self.deps.store.read().await?;
         let mut file = files::get(&mut db, request.file_id)
             .await?
@@ -148,7 +151,6 @@ impl App {
             )
             .hint("Send a smaller file, or have the operator raise the limit."));
         }
-        let keep = self.blobs_in_use.read().await;
         let mut readers = vec![];
         for part in &chosen {
             readers.push(self.deps.blobs.get(&part.digest).await?);
@@ -185,31 +187,6 @@ impl App {
                 )
                 .hint("Upload every part, then complete the upload.")
             })
-    }
-
-    /// Removes the blobs that nothing refers to: what a killed server stored and did not come to
-    /// mention. For the start of a server, before anything else uses the store. Gives how many.
-    ///
-    /// # Errors
-    /// `Internal`.
-    pub async fn sweep_blobs(&self) -> Result<usize> {
-        let blobs = self.deps.blobs.list().await?;
-        self.release_blobs(blobs).await
-    }
-
-    /// Removes those of the blobs that nothing refers to, and gives how many. Uploads wait
-    /// meanwhile, so that none is removed between its storing and its first mention.
-    pub(crate) async fn release_blobs(&self, digests: Vec<Digest>) -> Result<usize> {
-        let mut removed = 0;
-        let _alone = self.blobs_in_use.write().await;
-        let mut db = self.deps.store.read().await?;
-        for digest in digests {
-            if !files::blob_in_use(&mut db, &digest).await? {
-                self.deps.blobs.delete(&digest).await?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
     }
 
     async fn unfinished(&self, id: FileId) -> Result<()> {

@@ -27,6 +27,7 @@ mod spool;
 pub mod status;
 mod token;
 mod unavailable;
+pub mod upkeep;
 
 use std::sync::Arc;
 
@@ -72,10 +73,12 @@ pub struct App {
     deps: Deps,
     serving: serving::Cache,
     references: references::Cache,
-    /// Held while a package layer is made sure of and recorded as used, and while an unused one is
+    /// Held while a package layer is placed, and while unused ones are looked for and removed.
+    layers: Arc<tokio::sync::Mutex<()>>,
+    /// Told when something may have come into nobody's use.
+    upkeep: Notify,
+    /// Read while a blob is stored or looked up, until it is mentioned; written while unused ones are
     /// removed.
-    layers: tokio::sync::Mutex<()>,
-    /// Read while a blob is stored and first mentioned; written while unused ones are removed.
     blobs_in_use: tokio::sync::RwLock<()>,
     /// Read while a job makes sure of its environment; written while unused ones are removed.
     environments_in_use: tokio::sync::RwLock<()>,
@@ -107,7 +110,8 @@ impl App {
             deps,
             serving: serving::Cache::default(),
             references: references::Cache::default(),
-            layers: tokio::sync::Mutex::default(),
+            layers: Arc::default(),
+            upkeep: Notify::new(),
             blobs_in_use: tokio::sync::RwLock::default(),
             environments_in_use: tokio::sync::RwLock::default(),
         })

@@ -10,7 +10,7 @@ use luthier_types::{Code, Error, ModelId, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::App;
+use crate::{App, spool::heavy};
 
 /// Rows sent to the model at once, unless the request says otherwise.
 const CHUNK: usize = 10_000;
@@ -128,13 +128,4 @@ fn malformed(error: serde_json::Error) -> Error {
         format!("the body is not a predict request: {error}"),
     )
     .hint("Send {\"model_id\": …, \"data\": [{column: value, …}, …]}.")
-}
-
-/// Runs CPU-heavy `work` where it holds up no other request.
-pub(crate) async fn heavy<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::internal("working on a request", e))?
 }

@@ -1,7 +1,5 @@
 //! Projects: make, find, list, delete.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use luthier_store::{
     files, models,
@@ -75,16 +73,15 @@ impl App {
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn delete_project(self: &Arc<Self>, id: ProjectId) -> Result<()> {
+    pub async fn delete_project(&self, id: ProjectId) -> Result<()> {
         let mut db = self.deps.store.write().await?;
         let all = ListQuery {
             limit: u32::MAX,
             ..ListQuery::equal([("project_id", id.to_string())])
         };
         let models = models::list(&mut db, &all).await?.items;
-        let mut blobs = vec![];
         for model in &models {
-            blobs.extend(files::blobs_of_model(&mut db, model.id).await?);
+            files::delete_deployed(&mut db, model.id).await?;
         }
         if !projects::delete(&mut db, id).await? {
             return Err(not_found("Project"));
@@ -94,14 +91,8 @@ impl App {
             self.forget_model(model.id);
         }
         self.deps.wake_deployments.notify_one();
-        // Not waited for: uploads under way may hold it up. What a crash leaves is swept at the
-        // next start.
-        let app = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(error) = app.release_blobs(blobs).await {
-                tracing::warn!(error = error.chain(), "cannot remove the data of a project");
-            }
-        });
+        // Not waited for: its replicas have to end first.
+        self.upkeep.notify_one();
         Ok(())
     }
 
@@ -109,7 +100,7 @@ impl App {
     ///
     /// # Errors
     /// `BadRequest` when it is not of that form; `NotFound`.
-    pub async fn delete_project_by_name(self: &Arc<Self>, qualified: &str) -> Result<()> {
+    pub async fn delete_project_by_name(&self, qualified: &str) -> Result<()> {
         let (organization, name) = qualified.split_once(':').ok_or_else(|| {
             Error::new(
                 Code::BadRequest,

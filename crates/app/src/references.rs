@@ -15,8 +15,8 @@ use crate::{
     App,
     explain::{bad, request::Source},
     lookup::not_found,
-    predict::heavy,
     serving::Serving,
+    spool::heavy,
 };
 
 /// References kept in memory.
@@ -115,18 +115,18 @@ impl App {
             ));
         };
         let table = self.table(serving, env_id).await?;
-        let file = self.blob_file(&table.digest).await?;
+        let file = self.spool(&table.digest).await?;
         let inputs = serving.inputs.clone();
         let wanted = event_id.to_owned();
         let found = heavy(move || {
             let id = text_column(&id_column);
-            let ids = luthier_data::sample_parquet(&file, &[&id], usize::MAX, 0)?;
+            let ids = luthier_data::sample_parquet(file.path(), &[&id], usize::MAX, 0)?;
             let at = luthier_data::batch_to_rows(&ids)
                 .iter()
                 .position(|row| row.get(&id_column).and_then(Value::as_str) == Some(&wanted));
             let Some(at) = at else { return Ok(None) };
             let columns: Vec<&Column> = inputs.iter().collect();
-            let rows = luthier_data::head_parquet(&file, &columns, at + 1)?;
+            let rows = luthier_data::head_parquet(file.path(), &columns, at + 1)?;
             Ok(Some(rows.slice(at, 1)))
         })
         .await?;
@@ -152,13 +152,16 @@ impl App {
         if let Some(reference) = self.references.get(&key) {
             return Ok(reference);
         }
-        let file = self.blob_file(&table.digest).await?;
+        let file = self.spool(&table.digest).await?;
         let inputs = serving.inputs.clone();
         let seed = seed(&key);
         let reference = heavy(move || {
             let columns: Vec<&Column> = inputs.iter().collect();
             Reference::new(luthier_data::sample_parquet(
-                &file, &columns, samples, seed,
+                file.path(),
+                &columns,
+                samples,
+                seed,
             )?)
         })
         .await?;

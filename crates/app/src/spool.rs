@@ -27,10 +27,10 @@ impl App {
 
     /// An empty file that goes away when dropped.
     pub(crate) fn scratch_file(&self) -> Result<NamedTempFile> {
-        let staging = self.deps.layout.staging();
-        fs_err::create_dir_all(&staging)
+        let scratch = self.deps.layout.scratch();
+        fs_err::create_dir_all(&scratch)
             .map_err(|e| Error::internal("making a temporary directory", e))?;
-        NamedTempFile::new_in(&staging).map_err(|e| Error::internal("making a temporary file", e))
+        NamedTempFile::new_in(&scratch).map_err(|e| Error::internal("making a temporary file", e))
     }
 }
 

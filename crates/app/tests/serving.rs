@@ -15,6 +15,8 @@ mod explain;
 mod images;
 #[path = "serving/predict.rs"]
 mod predict;
+#[path = "serving/sweep.rs"]
+mod sweep;
 #[path = "serving/trials.rs"]
 mod trials;
 

@@ -34,7 +34,8 @@ pub(crate) struct List {
     json: bool,
 }
 
-/// Remove the environments that no revision, no unfinished job and no container uses.
+/// Remove the environments that no revision, no unfinished job and no container uses, and what else
+/// nobody needs.
 #[derive(clap::Args)]
 pub(crate) struct Gc {
     /// Only list what would be removed.
@@ -118,13 +119,18 @@ async fn collect(client: &Client, args: &Gc) -> Result<()> {
     let id = text(&answer["job"], "id")?;
     jobs::wait(client, &id).await?;
     let job = client.get(&format!("/v1/jobs/{id}")).await?;
-    let result = &job["steps"][0]["result"];
-    for env in result["environments"].as_array().into_iter().flatten() {
+    let (envs, rest) = (&job["steps"][0]["result"], &job["steps"][1]["result"]);
+    for env in envs["environments"].as_array().into_iter().flatten() {
         output::data(word(env));
     }
     output::note(format!(
-        "{} are free again",
-        output::bytes(&result["bytes"])
+        "free again: {} of environments, {} of what else nobody needs ({} uploads, {} files, {} \
+         packages)",
+        output::bytes(&envs["bytes"]),
+        output::bytes(&rest["bytes"]),
+        word(&rest["uploads"]),
+        word(&rest["blobs"]),
+        rest["packages"].as_array().map_or(0, Vec::len),
     ));
     Ok(())
 }

@@ -19,11 +19,13 @@ pub(crate) struct Purge {
 }
 
 /// What `serve` keeps in its data directory, layers apart.
-const STATE: [&str; 8] = [
+const STATE: [&str; 10] = [
     "luthier.db",
     "luthier.db-wal",
     "luthier.db-shm",
     "blobs",
+    "packages",
+    "scratch",
     "containers",
     "run",
     "admin-token",

@@ -40,7 +40,7 @@ pub trait BlobStore: Send + Sync + 'static {
     async fn exists(&self, digest: &Digest) -> Result<bool>;
 
     /// Every blob, in no order.
-    async fn list(&self) -> Result<Vec<Digest>>;
+    async fn list(&self) -> Result<Vec<Blob>>;
 
     /// Removes the blob; no error when it is not there.
     async fn delete(&self, digest: &Digest) -> Result<()>;

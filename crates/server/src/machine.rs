@@ -140,7 +140,7 @@ impl Machine {
             .containers
             .clone()
             .unwrap_or_else(|| data.join("containers"));
-        let layout = CacheLayout::new(cache);
+        let layout = CacheLayout::new(cache).with_own(&data);
         let shim = std::env::current_exe()
             .map_err(|e| Error::internal("finding this program's own file", e))?;
         let runtime = Arc::new(OciRuntime::new(RuntimeOptions::new(containers, shim))?);
@@ -302,7 +302,7 @@ impl Machine {
 /// Where the layers of a server with this data directory (and this cache, if it has one of its own)
 /// lie. Makes nothing.
 pub fn layout_of(data: &Path, cache: Option<&Path>) -> CacheLayout {
-    CacheLayout::new(cache.map_or_else(|| data.join("cache"), Path::to_owned))
+    CacheLayout::new(cache.map_or_else(|| data.join("cache"), Path::to_owned)).with_own(data)
 }
 
 fn own_images(data: &Path) -> PathBuf {

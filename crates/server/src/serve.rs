@@ -142,15 +142,13 @@ pub async fn run(config: Config) -> Result<()> {
     // are free again before a worker looks for work.
     controller.first_pass().await?;
     queue.reclaim().await?;
-    let swept = app.sweep_blobs().await?;
-    if swept > 0 {
-        tracing::info!(swept, "removed blobs that nothing refers to");
-    }
+    app.clear_scratch().await?;
 
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     tasks.spawn(controller.run(stop.clone()));
     tasks.spawn(worker.run(stop.clone()));
+    tasks.spawn(Arc::clone(&app).upkeep(stop.clone()));
     tasks.close();
 
     tracing::info!(address = %config.listen, data = %machine.data.display(), "serving");

@@ -2,9 +2,7 @@
 //! archive a model was deployed from, the layers that revisions use, and rows to compare with.
 
 use jiff::Timestamp;
-use luthier_types::{
-    ArtifactStatus, DatasetId, Digest, FileId, JobId, ModelId, Result, RevisionId,
-};
+use luthier_types::{ArtifactStatus, DatasetId, Digest, FileId, ModelId, Result, RevisionId};
 use serde_json::{Map, Value};
 use sqlx::{Row as _, SqliteConnection};
 
@@ -135,29 +133,6 @@ pub async fn delete_unused_revision(db: &mut SqliteConnection, id: RevisionId) -
     .await
     .map_err(failed("removing a revision"))?;
     Ok(())
-}
-
-/// Whether a revision is made of this package, or an unfinished job other than `except` has
-/// unpacked it to make one.
-///
-/// # Errors
-/// `Internal`.
-pub async fn package_in_use(
-    db: &mut SqliteConnection,
-    package: &Digest,
-    except: JobId,
-) -> Result<bool> {
-    sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM revisions WHERE package = ?1) OR EXISTS (
-             SELECT 1 FROM job_steps JOIN jobs ON jobs.id = job_steps.job_id
-             WHERE jobs.status IN ('PENDING', 'STARTED', 'RETRY') AND jobs.id <> ?2
-                 AND job_steps.name = 'unpack' AND instr(job_steps.result, ?1) > 0)",
-    )
-    .bind(package.as_str())
-    .bind(except.to_string())
-    .fetch_one(db)
-    .await
-    .map_err(failed("looking for a package's revisions"))
 }
 
 /// CPU (millicpu) and memory (MiB) that the active deployments of other models reserve.

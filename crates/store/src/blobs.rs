@@ -101,7 +101,7 @@ impl BlobStore for LocalBlobs {
             .map_err(|e| Error::internal("looking for a blob", e))
     }
 
-    async fn list(&self) -> Result<Vec<Digest>> {
+    async fn list(&self) -> Result<Vec<Blob>> {
         let dir = self.dir.clone();
         tokio::task::spawn_blocking(move || listed(&dir))
             .await
@@ -131,7 +131,7 @@ fn settle(staged: tempfile::TempPath, place: &Path, root: &Path) -> std::io::Res
 }
 
 /// The files that are where a blob of their name belongs.
-fn listed(root: &Path) -> std::io::Result<Vec<Digest>> {
+fn listed(root: &Path) -> std::io::Result<Vec<Blob>> {
     let mut found = vec![];
     for shelf in fs_err::read_dir(root)? {
         let shelf = shelf?;
@@ -139,9 +139,21 @@ fn listed(root: &Path) -> std::io::Result<Vec<Digest>> {
             continue;
         }
         for entry in fs_err::read_dir(shelf.path())? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            let name = entry.file_name();
             let digest: Option<Digest> = name.to_str().and_then(|name| name.parse().ok());
-            found.extend(digest.filter(|d| shelf.file_name() == d.as_str()[..2]));
+            let Some(digest) = digest.filter(|d| shelf.file_name() == d.as_str()[..2]) else {
+                continue;
+            };
+            match entry.metadata() {
+                Ok(metadata) => found.push(Blob {
+                    digest,
+                    size: metadata.len(),
+                }),
+                // Removed meanwhile.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
+            }
         }
     }
     Ok(found)

@@ -122,11 +122,16 @@ pub async fn get(db: &mut SqliteConnection, id: FileId) -> Result<Option<File>> 
     row.as_ref().map(read).transpose()
 }
 
-/// Records a part; one with the same number is replaced.
+/// Records a part, which comes at `at`; one with the same number is replaced.
 ///
 /// # Errors
 /// `Internal`.
-pub async fn put_part(db: &mut SqliteConnection, file: FileId, part: &Part) -> Result<()> {
+pub async fn put_part(
+    db: &mut SqliteConnection,
+    file: FileId,
+    part: &Part,
+    at: Timestamp,
+) -> Result<()> {
     sqlx::query(
         "INSERT INTO file_parts (file_id, number, digest, size) VALUES (?, ?, ?, ?)
          ON CONFLICT (file_id, number) DO UPDATE SET digest = excluded.digest, size = excluded.size",
@@ -135,10 +140,47 @@ pub async fn put_part(db: &mut SqliteConnection, file: FileId, part: &Part) -> R
     .bind(part.number)
     .bind(part.digest.as_str())
     .bind(signed(part.size))
-    .execute(db)
+    .execute(&mut *db)
     .await
     .map_err(failed("storing a part"))?;
+    sqlx::query("UPDATE files SET updated_at = ? WHERE id = ?")
+        .bind(to_micros(at))
+        .bind(file.to_string())
+        .execute(db)
+        .await
+        .map_err(failed("storing a part"))?;
     Ok(())
+}
+
+/// Forgets the files that have not changed since `before`, and gives how many.
+///
+/// # Errors
+/// `Internal`.
+pub async fn expire(db: &mut SqliteConnection, before: Timestamp) -> Result<u64> {
+    let done = sqlx::query("DELETE FROM files WHERE updated_at < ?")
+        .bind(to_micros(before))
+        .execute(db)
+        .await
+        .map_err(failed("forgetting old files"))?;
+    Ok(done.rows_affected())
+}
+
+/// Forgets the files that the artifacts of a model were deployed from, and gives their blobs.
+///
+/// # Errors
+/// `Internal`.
+pub async fn delete_deployed(db: &mut SqliteConnection, model: ModelId) -> Result<Vec<Digest>> {
+    let digests: Vec<Option<String>> = sqlx::query_scalar(
+        "DELETE FROM files WHERE id IN (
+             SELECT json_extract(payload, '$.file_id') FROM jobs WHERE exclusive_key = ?)
+         RETURNING digest",
+    )
+    .bind(model.to_string())
+    .fetch_all(db)
+    .await
+    .map_err(failed("forgetting the files of a model"))?;
+    let digests = digests.iter().flatten();
+    digests.map(|digest| from_word(digest)).collect()
 }
 
 /// The parts of a file, in order.
@@ -192,7 +234,7 @@ pub async fn blobs_of_model(db: &mut SqliteConnection, model: ModelId) -> Result
     digests.iter().map(|digest| from_word(digest)).collect()
 }
 
-/// Whether anything refers to the blob.
+/// Whether anything refers to the blob, an unfinished job included.
 ///
 /// # Errors
 /// `Internal`.
@@ -202,7 +244,9 @@ pub async fn blob_in_use(db: &mut SqliteConnection, digest: &Digest) -> Result<b
              OR EXISTS (SELECT 1 FROM file_parts WHERE digest = ?1)
              OR EXISTS (SELECT 1 FROM datasets WHERE digest = ?1)
              OR EXISTS (SELECT 1 FROM artifacts WHERE digest = ?1)
-             OR EXISTS (SELECT 1 FROM revisions WHERE package = ?1 OR validation = ?1)",
+             OR EXISTS (SELECT 1 FROM revisions WHERE validation = ?1)
+             OR EXISTS (SELECT 1 FROM jobs WHERE status IN ('PENDING', 'STARTED', 'RETRY')
+                 AND instr(payload, ?1) > 0)",
     )
     .bind(digest.as_str())
     .fetch_one(db)

@@ -1,6 +1,6 @@
 //! Who uses an image, an environment or a package layer.
 
-use luthier_types::{EnvId, JobId, ModelId, Result, RevisionId};
+use luthier_types::{Digest, EnvId, JobId, ModelId, Result, RevisionId};
 use serde_json::Value;
 use sqlx::{Row as _, SqliteConnection};
 
@@ -127,6 +127,37 @@ pub async fn earlier_image(
     .map_err(failed("looking for an earlier image"))?;
     row.map(|row| Ok((from_word(row.get("id"))?, row.get("image_uri"))))
         .transpose()
+}
+
+/// Every revision and the package it is made of.
+///
+/// # Errors
+/// `Internal`.
+pub async fn packages(db: &mut SqliteConnection) -> Result<Vec<(RevisionId, Digest)>> {
+    let rows = sqlx::query("SELECT id, package FROM revisions")
+        .fetch_all(db)
+        .await
+        .map_err(failed("listing the packages of revisions"))?;
+    rows.iter()
+        .map(|row| Ok((from_word(row.get("id"))?, from_word(row.get("package"))?)))
+        .collect()
+}
+
+/// The unfinished jobs that have begun the step `step` and recorded nothing of it.
+///
+/// # Errors
+/// `Internal`.
+pub async fn underway(db: &mut SqliteConnection, step: &str) -> Result<Vec<JobId>> {
+    let jobs: Vec<String> = sqlx::query_scalar(
+        "SELECT jobs.id FROM job_steps JOIN jobs ON jobs.id = job_steps.job_id
+         WHERE jobs.status IN ('PENDING', 'STARTED', 'RETRY') AND job_steps.name = ?
+             AND job_steps.result IS NULL",
+    )
+    .bind(step)
+    .fetch_all(db)
+    .await
+    .map_err(failed("looking for steps underway"))?;
+    jobs.iter().map(|id| from_word(id)).collect()
 }
 
 /// What the step `step` of each unfinished job recorded.

@@ -104,6 +104,14 @@ impl World {
         self.worker = Some((cancel, task));
     }
 
+    /// Lets no job run any more.
+    pub async fn rest(&mut self) {
+        if let Some((cancel, task)) = self.worker.take() {
+            cancel.cancel();
+            task.await.unwrap();
+        }
+    }
+
     /// The queue.
     pub fn queue(&self) -> &Queue {
         &self.app.deps().queue
@@ -185,11 +193,12 @@ impl World {
         let id = FileId::new();
         sqlx::query(
             "INSERT INTO files (id, filename, kind, status, digest, size, created_at, updated_at)
-             VALUES (?, 'files.tar.gz', 'TAR_GZ', 'SUCCESSFUL', ?, ?, 0, 0)",
+             VALUES (?, 'files.tar.gz', 'TAR_GZ', 'SUCCESSFUL', ?, ?, ?4, ?4)",
         )
         .bind(id.to_string())
         .bind(blob.digest.as_str())
         .bind(blob.size as i64)
+        .bind(Timestamp::now().as_microsecond())
         .execute(self.store().pool())
         .await
         .unwrap();
@@ -244,7 +253,7 @@ impl World {
         finished(self.queue(), job).await
     }
 
-    /// Names below the layers' directory `kind` (`packages`, `staging`, …).
+    /// Names below the layers' directory `kind` (`packages`, `scratch`, …).
     pub fn layers(&self, kind: &str) -> Vec<String> {
         let dir = self.app.deps().layout.root().join(kind);
         names(&dir)

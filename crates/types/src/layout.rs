@@ -38,12 +38,25 @@ pub mod container {
 #[derive(Clone, Debug)]
 pub struct CacheLayout {
     root: PathBuf,
+    own: PathBuf,
 }
 
 impl CacheLayout {
     /// The layout below `root`.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        let root = root.into();
+        Self {
+            own: root.clone(),
+            root,
+        }
+    }
+
+    /// Keeps packages below `own`, which belongs to one server. What lies below the root can be made
+    /// again by anyone, and servers may share it.
+    #[must_use]
+    pub fn with_own(mut self, own: impl Into<PathBuf>) -> Self {
+        self.own = own.into();
+        self
     }
 
     /// The directory below which everything lies.
@@ -73,7 +86,18 @@ impl CacheLayout {
 
     /// An unpacked package.
     pub fn package(&self, digest: &Digest) -> PathBuf {
-        self.root.join("packages").join(digest.as_str())
+        self.packages().join(digest.as_str())
+    }
+
+    /// Where unpacked packages lie.
+    pub fn packages(&self) -> PathBuf {
+        self.own.join("packages")
+    }
+
+    /// Where a server makes and removes packages, on their file system, and keeps temporary files. It
+    /// empties it when it starts.
+    pub fn scratch(&self) -> PathBuf {
+        self.own.join("scratch")
     }
 
     /// Where layers are made before they are renamed into place; on the same file system.

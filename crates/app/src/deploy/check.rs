@@ -9,7 +9,7 @@ use luthier_types::{Code, Error, Evidence, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{image::alternatives, job::Unpacked, lock::Locked};
-use crate::{App, predict::heavy};
+use crate::{App, spool::heavy};
 
 /// Most findings that are kept: the worst, which come first.
 const MAX_FINDINGS: usize = 100;

@@ -23,7 +23,7 @@ use super::{
     layers::Stage,
     lock::{Inspected, Locked},
 };
-use crate::{App, lookup::not_found, predict::heavy};
+use crate::{App, lookup::not_found, spool::heavy};
 
 /// How often, and with what pause, it is looked whether traffic has left a revision.
 const DISCARD_LOOKS: u32 = 200;

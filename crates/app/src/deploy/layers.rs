@@ -3,15 +3,16 @@
 use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use fs_err as fs;
-use luthier_store::artifacts::{self, Artifact};
+use luthier_store::artifacts::Artifact;
 use luthier_types::{Code, Digest, Error, JobId, Result};
 use serde_json::{Value, json};
 use tokio_util::{io::SyncIoBridge, sync::CancellationToken};
 
-use crate::{App, predict::heavy};
+use crate::{App, spool::heavy};
 
 /// What a package is unpacked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) enum Stage {
 
 impl App {
     /// Unpacks an archive into its layer and gives the layer's digest. Every `stage` of a job has a
-    /// staging directory of its own, so that what a crash leaves there is known to be its.
+    /// directory of its own to do it in, so that what a crash leaves there is known to be its.
     pub(crate) async fn unpack(
         &self,
         archive: &Artifact,
@@ -32,62 +33,69 @@ impl App {
         job: JobId,
         cancelled: &CancellationToken,
     ) -> Result<Digest> {
-        let staging = self.staging(stage, job);
+        let unpacking = self.unpacking(stage, job);
         let reader = self.deps.blobs.get(&archive.digest).await?;
         let reader = SyncIoBridge::new(reader);
-        let layout = self.deps.layout.clone();
-        let cancelled = cancelled.clone();
+        let scratch = self.deps.layout.scratch();
         let limits = luthier_inspect::Limits {
             bytes: self.deps.settings.max_package_bytes,
             ..luthier_inspect::Limits::default()
         };
+        let tree = unpacking.clone();
+        let digest = heavy(move || {
+            remove_tree(&tree)?;
+            fs::create_dir_all(&scratch).map_err(|e| Error::internal("unpacking a package", e))?;
+            Ok(luthier_inspect::unpack(reader, &tree, &limits)?.digest)
+        })
+        .await?;
+        let layer = self.deps.layout.package(&digest);
+        let cancelled = cancelled.clone();
+        let layers = Arc::clone(&self.layers).lock_owned().await;
         heavy(move || {
-            remove_tree(&staging)?;
-            let parent = layout.staging();
-            fs::create_dir_all(&parent).map_err(|e| Error::internal("unpacking a package", e))?;
-            let unpacked = luthier_inspect::unpack(reader, &staging, &limits)?;
+            let _layers = layers;
             if cancelled.is_cancelled() {
                 // Nobody waits for this any more, and what was there to undo is undone already.
-                remove_tree(&staging)?;
+                remove_tree(&unpacking)?;
                 return Err(Error::new(Code::Cancelled, "the job was cancelled"));
             }
-            let layer = layout.package(&unpacked.digest);
-            place(&staging, &layer).map_err(|e| Error::internal("storing a package", e))?;
-            Ok(unpacked.digest)
+            place(&unpacking, &layer).map_err(|e| Error::internal("storing a package", e))
         })
-        .await
+        .await?;
+        Ok(digest)
     }
 
-    fn staging(&self, stage: Stage, job: JobId) -> PathBuf {
+    fn unpacking(&self, stage: Stage, job: JobId) -> PathBuf {
         let stage = match stage {
             Stage::Do => "unpack",
             Stage::Undo => "undo",
         };
-        self.deps.layout.staging().join(format!("{stage}-{job}"))
+        self.deps.layout.scratch().join(format!("{stage}-{job}"))
     }
 
-    /// Removes the job's staging directories and, unless a revision or another job is made of it,
-    /// the package layer.
+    /// Removes what the job was unpacking and, unless something else has it, its package.
     pub(crate) async fn discard_layer(&self, job: JobId, package: Option<&Digest>) -> Result<()> {
-        let _layers = self.layers.lock().await;
-        let mut paths = vec![self.staging(Stage::Do, job), self.staging(Stage::Undo, job)];
-        if let Some(package) = package {
-            let mut db = self.deps.store.read().await?;
-            if !artifacts::package_in_use(&mut db, package, job).await? {
-                paths.push(self.deps.layout.package(package));
-            }
+        let paths = [
+            self.unpacking(Stage::Do, job),
+            self.unpacking(Stage::Undo, job),
+        ];
+        heavy(move || paths.iter().try_for_each(|path| remove_tree(path))).await?;
+        if let Some(package) = package
+            && self
+                .release_packages(Some(package), Some(job))
+                .await?
+                .is_left
+        {
+            self.upkeep.notify_one();
         }
-        heavy(move || paths.iter().try_for_each(|path| remove_tree(path))).await
+        Ok(())
     }
 
     /// The files of a package as clients are shown them.
     pub(crate) async fn package_files(&self, package: &Digest) -> Result<Vec<Value>> {
         let root = self.deps.layout.package(package);
         heavy(move || {
-            let mut files = vec![];
-            list(&root, &root, &mut files)
-                .map_err(|e| Error::internal("listing a package's files", e))?;
-            files.sort_by(|a, b| a.0.cmp(&b.0));
+            let files =
+                list_files(&root).map_err(|e| Error::internal("listing a package's files", e))?;
             let at = jiff::Timestamp::now();
             Ok(files
                 .into_iter()
@@ -132,13 +140,21 @@ fn close(dir: &Path) -> std::io::Result<()> {
     fs::set_permissions(dir, PermissionsExt::from_mode(0o755))
 }
 
-fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::internal("removing a layer", e))
         }
         _ => Ok(()),
     }
+}
+
+/// The files and links below `root` with their sizes, in order of their paths.
+pub(crate) fn list_files(root: &Path) -> std::io::Result<Vec<(String, u64)>> {
+    let mut files = vec![];
+    list(root, root, &mut files)?;
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(files)
 }
 
 fn list(root: &Path, dir: &Path, files: &mut Vec<(String, u64)>) -> std::io::Result<()> {

@@ -12,11 +12,11 @@ use luthier_store::{
     models::{self, Model},
 };
 use luthier_types::{
-    DeploymentId, Digest, Error, ModelId, Phase, Result, RevisionId, runner::InputColumn,
+    DeploymentId, Digest, ModelId, Phase, Result, RevisionId, runner::InputColumn,
 };
 
 use super::{DeployPayload, before::Intent, job::Unpacked, layers::Stage, lock::Locked};
-use crate::{App, lookup::not_found, predict::heavy};
+use crate::{App, lookup::not_found, spool::heavy};
 
 /// Rows of the validation predict.
 const VALIDATION_ROWS: usize = 5;
@@ -36,8 +36,7 @@ impl App {
         // Until the revision is stored nothing mentions the blob, and it must not be cleared away.
         let _blobs = self.blobs_in_use.read().await;
         let validation = self.validation_rows(&card, ctx).await?;
-        // Until the revision is stored, a failing job with the same package may remove the layer.
-        let _layers = self.layers.lock().await;
+        // An operator may have made room.
         if !self.deps.layout.package(&unpacked.package).exists() {
             self.unpack(&payload.archive, Stage::Do, ctx.job(), ctx.cancelled())
                 .await?;
@@ -155,31 +154,12 @@ impl App {
         let Some(table) = tables.first() else {
             return Ok(None);
         };
-        let file = self.blob_file(&table.digest).await?;
+        let file = self.spool(&table.digest).await?;
         let (schema, spec) = (card.schema.clone(), card.spec.clone());
         heavy(move || {
             let columns = schema.inputs(&spec)?;
-            luthier_data::head_parquet(&file, &columns, VALIDATION_ROWS).map(Some)
+            luthier_data::head_parquet(file.path(), &columns, VALIDATION_ROWS).map(Some)
         })
         .await
-    }
-
-    /// A blob as a file, which goes away when the path is dropped.
-    pub(crate) async fn blob_file(&self, digest: &Digest) -> Result<tempfile::TempPath> {
-        let fail = |e: std::io::Error| Error::internal("reading stored rows", e);
-        let mut reader = self.deps.blobs.get(digest).await?;
-        let staging = self.deps.layout.staging();
-        fs_err::create_dir_all(&staging).map_err(fail)?;
-        let (file, path) = tempfile::NamedTempFile::new_in(staging)
-            .map_err(fail)?
-            .into_parts();
-        let mut file = tokio::fs::File::from_std(file);
-        tokio::io::copy(&mut reader, &mut file)
-            .await
-            .map_err(fail)?;
-        tokio::io::AsyncWriteExt::flush(&mut file)
-            .await
-            .map_err(fail)?;
-        Ok(path)
     }
 }

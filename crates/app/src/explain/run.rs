@@ -8,7 +8,7 @@ use luthier_explain::{Explanation, Machine, Problem, explain as start};
 use luthier_ports::Predictor;
 use luthier_types::Result;
 
-use crate::predict::heavy;
+use crate::spool::heavy;
 
 /// Drives an explanation to its end: asks `predictor`, with one more batch underway than there are
 /// replicas, and tells the answers in order. The engine's own work is done where it holds up no

@@ -84,7 +84,8 @@ impl JobKind for DeleteModel {
 impl DeleteModel {
     async fn delete(&self, ctx: &StepContext, model: ModelId) -> Result<Value> {
         let mut db = self.0.deps.store.write().await?;
-        let blobs = files::blobs_of_model(&mut db, model).await?;
+        let mut blobs = files::blobs_of_model(&mut db, model).await?;
+        blobs.extend(files::delete_deployed(&mut db, model).await?);
         models::delete(&mut db, model).await?;
         let deleted = ctx.record(&mut db, &json!(Deleted { blobs })).await?;
         self.0.commit(db).await?;
@@ -96,6 +97,8 @@ impl DeleteModel {
         self.0.forget_model(model);
         self.0.deps.wake_deployments.notify_one();
         let removed = self.0.release_blobs(deleted.blobs).await?;
+        // Its packages stay until its replicas have ended.
+        self.0.upkeep.notify_one();
         Ok(json!({ "removed": removed }))
     }
 }

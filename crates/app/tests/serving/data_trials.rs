@@ -16,6 +16,7 @@ use luthier_app::{
 };
 use luthier_data::{batch_to_rows, head_parquet};
 use luthier_jobs::{Job, JobKind, Pause, Queue, WorkerOptions, testing};
+use luthier_ports::Blob;
 use luthier_store::{deployments, files};
 use luthier_testkit::World;
 use luthier_types::{Digest, EnvType, FileId, JobId, JobStatus, ModelId};
@@ -63,6 +64,7 @@ struct Trial {
     model: ModelId,
     file: FileId,
     validation: String,
+    archive: String,
     own_digest: String,
     before: Data,
 }
@@ -94,6 +96,7 @@ impl Trial {
         let file = world.app.upload_file("rows.csv".to_owned(), content);
         let file = file.await.unwrap().id;
         let validation = texts(&world, "SELECT validation FROM revisions").await;
+        let archive = texts(&world, "SELECT digest FROM artifacts").await;
         let own = texts(&world, "SELECT digest FROM datasets WHERE name = 'own'").await;
         let before = data(&world).await;
         Self {
@@ -102,6 +105,7 @@ impl Trial {
             model,
             file,
             validation: validation.first().cloned().unwrap_or_default(),
+            archive: archive.first().cloned().unwrap_or_default(),
             own_digest: own[0].clone(),
             before,
         }
@@ -156,6 +160,7 @@ impl Trial {
                 data.datasets.retain(|d| d.0 != model);
                 data.blobs.remove(&self.own_digest);
                 data.blobs.remove(&self.validation);
+                data.blobs.remove(&self.archive);
                 // All but the other model and its dataset.
                 let kept = texts(&self.world, "SELECT id FROM models").await;
                 assert_eq!(kept.len(), 1);
@@ -255,12 +260,12 @@ async fn rows<T: Ord>(
 pub(crate) async fn blobs(world: &World) -> BTreeSet<String> {
     let blobs = world.app.deps().blobs.list().await.unwrap();
     let mut db = world.store().read().await.unwrap();
-    for digest in &blobs {
+    for Blob { digest, .. } in &blobs {
         let used = files::blob_in_use(&mut db, digest).await.unwrap();
         assert!(used, "nothing refers to blob {digest}");
     }
     drop(db);
-    let blobs: BTreeSet<String> = blobs.iter().map(Digest::to_string).collect();
+    let blobs: BTreeSet<String> = blobs.iter().map(|b| b.digest.to_string()).collect();
     let mentioned = "SELECT digest FROM datasets UNION SELECT digest FROM files
          UNION SELECT digest FROM artifacts UNION SELECT validation FROM revisions";
     for digest in texts(world, mentioned).await {
@@ -271,7 +276,7 @@ pub(crate) async fn blobs(world: &World) -> BTreeSet<String> {
 
 async fn data(world: &World) -> Data {
     let blobs = blobs(world).await;
-    assert_eq!(world.layers("staging"), [""; 0]);
+    assert_eq!(world.layers("scratch"), [""; 0]);
     let events = "SELECT model_id, event_id, row FROM events";
     let owned = "SELECT 'models', id FROM models UNION SELECT 'datasets', id FROM datasets
          UNION SELECT 'deployments', id FROM deployments UNION SELECT 'revisions', id FROM revisions
@@ -390,7 +395,7 @@ async fn converted_rows_that_were_swept_away_are_made_again() {
         .execute(trial.world.store().pool())
         .await
         .unwrap();
-    assert_eq!(trial.world.app.sweep_blobs().await.unwrap(), 1);
+    assert_eq!(trial.world.app.sweep().await.unwrap().blobs, 1);
     trial.world.queue().reclaim().await.unwrap();
     let worker = testing::start_worker(trial.world.queue(), kind(), testing::options());
     let job = testing::finished(trial.world.queue(), job).await;
@@ -403,17 +408,14 @@ async fn deleting_a_project_removes_the_blobs_of_its_models() {
     let trial = Trial::of(What::DeleteModel).await;
     let project = trial.world.stored(trial.model).await.project_id;
     trial.world.app.delete_project(project).await.unwrap();
-    let all = trial.world.app.deps().blobs.clone();
-    let own = [
-        trial.own_digest.parse().unwrap(),
-        trial.validation.parse().unwrap(),
-    ];
-    testing::until("the blobs to be removed", async || {
-        let left = all.list().await.unwrap();
-        !own.iter().any(|digest| left.contains(digest))
-    })
-    .await;
-    blobs(&trial.world).await;
+    let swept = trial.world.app.sweep().await.unwrap();
+    let left = blobs(&trial.world).await;
+    for gone in [&trial.own_digest, &trial.validation, &trial.archive] {
+        assert!(!left.contains(gone));
+    }
+    assert_eq!((swept.blobs, swept.packages.len()), (3, 1));
+    assert!(!swept.is_left);
+    assert_eq!(trial.world.layers("packages"), [""; 0]);
 }
 
 /// All three trials of each job.

@@ -245,7 +245,7 @@ async fn bad_packages_fail_and_leave_nothing() {
         assert_eq!(job.status, JobStatus::Failure, "{name}");
         assert_eq!(job.error.unwrap().code(), code, "{name}");
         assert_eq!(world.layers("packages"), [""; 0], "{name}");
-        assert_eq!(world.layers("staging"), [""; 0], "{name}");
+        assert_eq!(world.layers("scratch"), [""; 0], "{name}");
     }
     let model = world.model("noise").await;
     let request = DeployRequest {

@@ -28,7 +28,7 @@ fn unused(world: &World) -> EnvId {
     id
 }
 
-fn container(labels: &[(&str, String)]) -> ContainerSpec {
+pub(crate) fn container(labels: &[(&str, String)]) -> ContainerSpec {
     ContainerSpec {
         id: ContainerId("r-1".to_owned()),
         rootfs: "/".into(),

@@ -145,7 +145,7 @@ impl testing::World for Trial {
         );
         let packages = before.map_or(0, |b| b.packages.len());
         assert_eq!(self.world.layers("packages").len(), packages + 1);
-        assert_eq!(self.world.layers("staging"), [""; 0]);
+        assert_eq!(self.world.layers("scratch"), [""; 0]);
         let model = self.world.stored(self.model).await;
         assert_eq!(model.artifact_status, ArtifactStatus::UserUploaded);
         let names: Vec<_> = model.artifact_files.iter().map(|f| &f["name"]).collect();
@@ -155,7 +155,7 @@ impl testing::World for Trial {
     async fn check_failure(&self, _job: &Job, step: &str) {
         crate::data_trials::blobs(&self.world).await;
         let model = self.world.stored(self.model).await;
-        assert_eq!(self.world.layers("staging"), [""; 0], "{step}");
+        assert_eq!(self.world.layers("scratch"), [""; 0], "{step}");
         let Some(before) = &self.before else {
             assert!(
                 deployment(&self.world, self.model).await.is_none(),

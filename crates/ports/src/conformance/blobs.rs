@@ -46,7 +46,7 @@ pub async fn blobs(store: &dyn BlobStore) {
     );
 
     assert!(store.exists(&blob.digest).await.unwrap());
-    assert_eq!(store.list().await.unwrap(), vec![blob.digest.clone()]);
+    assert_eq!(store.list().await.unwrap(), vec![blob.clone()]);
     store.delete(&blob.digest).await.unwrap();
     store.delete(&blob.digest).await.unwrap();
     assert!(!store.exists(&blob.digest).await.unwrap());

@@ -58,8 +58,12 @@ impl BlobStore for MemoryBlobs {
         Ok(self.blobs().contains_key(digest))
     }
 
-    async fn list(&self) -> Result<Vec<Digest>> {
-        Ok(self.blobs().keys().cloned().collect())
+    async fn list(&self) -> Result<Vec<Blob>> {
+        let blob = |(digest, bytes): (&Digest, &Bytes)| Blob {
+            digest: digest.clone(),
+            size: bytes.len() as u64,
+        };
+        Ok(self.blobs().iter().map(blob).collect())
     }
 
     async fn delete(&self, digest: &Digest) -> Result<()> {
