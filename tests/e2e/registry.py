@@ -47,6 +47,11 @@ def tree(directory: Path, at: str = ".") -> bytes:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
 
 
+def pack(plain: bytes) -> bytes:
+    """The same bytes each time."""
+    return gzip.compress(plain, 1, mtime=0)
+
+
 class Registry:
     """A registry in a process of its own; all it holds goes with it."""
 
@@ -94,13 +99,13 @@ class Registry:
         self.request("PUT", f"{place}{mark}digest={digest(data)}", data, "application/octet-stream")
         return digest(data)
 
-    def push(self, name: str, tag: str, layers: list, env=(), packed=True) -> str:
+    def push(self, name: str, tag: str, layers: list, env=()) -> str:
         """Pushes an image and gives the digest of its manifest."""
         descriptors = []
         for number, plain in enumerate(layers):
             # Of both kinds, as they are found.
-            zipped = packed and number > 0
-            data = gzip.compress(plain, 1) if zipped else plain
+            zipped = number > 0
+            data = pack(plain) if zipped else plain
             kind = "application/vnd.oci.image.layer.v1.tar" + ("+gzip" if zipped else "")
             found = {"mediaType": kind, "digest": self.upload(name, data), "size": len(data)}
             descriptors.append(found)

@@ -192,7 +192,7 @@ def test_images_that_cannot_be_a_base_are_refused_with_the_reason(
         registry.push("bad", name, [shell, registries.layer(files)])
     # Its second layer is not what its digest says.
     registry.push("bad", "damaged", [shell, registries.layer({"etc/damaged": "as it was"})])
-    damaged = registries.digest(registries.gzip.compress(registries.layer({"etc/damaged": "as it was"}), 1))
+    damaged = registries.digest(registries.pack(registries.layer({"etc/damaged": "as it was"})))
     store = registry.dir / "store/docker/registry/v2/blobs/sha256"
     data = store / damaged[7:9] / damaged[7:] / "data"
     data.write_bytes(data.read_bytes()[:-1] + b"?")
