@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use luthier_server::{
     doctor::{
         Probe,
-        package::{Checked, Finding, Level, check_package},
+        package::{Checked, Finding, Level, Requirements, check_package},
         probe,
     },
     machine::LogSink,
@@ -34,7 +34,8 @@ pub(crate) struct Doctor {
 /// Runs `luthier doctor`.
 ///
 /// # Errors
-/// `ContainerFailed` when something needed is missing, `InvalidPackage` when a package cannot work.
+/// `ContainerFailed` when something needed is missing, `InvalidPackage` when a package cannot work,
+/// `RequirementsError` when its requirements cannot be resolved.
 pub(crate) async fn run(args: &Doctor) -> Result<()> {
     match &args.dir {
         Some(dir) => package(dir, args).await,
@@ -70,57 +71,82 @@ async fn machine(args: &Doctor) -> Result<()> {
 }
 
 async fn package(dir: &Path, args: &Doctor) -> Result<()> {
-    let log = LogSink::new(|line| output::note(line));
+    // What the installer reports of a failure is told with the failure.
+    let report = ["error: ", "  cause: ", "hint: "];
+    let log = LogSink::new(move |line| {
+        if !report.iter().any(|start| line.starts_with(start)) {
+            output::note(line);
+        }
+    });
     let checked = check_package(dir, args.image.as_deref(), &args.data, &log).await?;
     if args.json {
         output::data(serde_json::to_string(&checked.findings).unwrap_or_default());
     } else {
         checked.findings.iter().for_each(show);
-        output::note(summary(&checked));
+        output::note_prose(summary(&checked), 2);
     }
-    let errors = |f: &&Finding| f.level == Level::Error;
-    match checked.findings.iter().filter(errors).count() {
-        0 => Ok(()),
-        count => {
-            let cause = format!(
-                "the package cannot work on {}: {count} errors",
-                checked.image
-            );
-            Err(Error::new(Code::InvalidPackage, cause)
-                .hint("Mend what is marked error above and run `luthier doctor` again."))
-        }
+    if let Requirements::Refused(error) = checked.requirements {
+        return Err(error);
     }
+    let count = counted(&checked.findings, Level::Error);
+    if count.is_empty() {
+        return Ok(());
+    }
+    let cause = format!("the package cannot work on {}: {count}", checked.image);
+    Err(Error::new(Code::InvalidPackage, cause)
+        .hint("Mend what is marked error above and run `luthier doctor` again."))
 }
 
 /// A finding: what it is, what to add or choose, and what to do.
 fn show(finding: &Finding) {
-    let level = match finding.level {
+    output::prose(format!("{}: {finding}", word(finding.level)), 2);
+    if let Some(line) = &finding.requirement {
+        output::prose(format!("    add to requirements.txt: {line}"), 6);
+    }
+    if let Some(image) = &finding.image {
+        output::prose(format!("    choose the image: {image}"), 6);
+    }
+    if let Some(hint) = finding.further() {
+        let stop = if hint.ends_with('.') { "" } else { "." };
+        output::prose(format!("    {hint}{stop}"), 4);
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
         Level::Error => "error",
         Level::Warning => "warning",
         Level::Note => "note",
-    };
-    output::data(format!("{level}: {finding}"));
-    if let Some(line) = &finding.requirement {
-        output::data(format!("    add to requirements.txt: {line}"));
     }
-    if let Some(image) = &finding.image {
-        output::data(format!("    choose the image: {image}"));
-    }
-    if let Some(hint) = &finding.hint {
-        output::data(format!("    {hint}."));
+}
+
+/// `2 warnings`, or nothing when there is none.
+fn counted(findings: &[Finding], level: Level) -> String {
+    match findings.iter().filter(|f| f.level == level).count() {
+        0 => String::new(),
+        1 => format!("1 {}", word(level)),
+        count => format!("{count} {}s", word(level)),
     }
 }
 
 fn summary(checked: &Checked) -> String {
-    let found = match checked.findings.len() {
-        0 => "nothing found".to_owned(),
-        1 => "1 finding".to_owned(),
-        count => format!("{count} findings"),
+    let mut counts = [Level::Error, Level::Warning, Level::Note]
+        .map(|level| counted(&checked.findings, level))
+        .to_vec();
+    counts.retain(|count| !count.is_empty());
+    let found = match counts.as_slice() {
+        [] => "nothing wrong was found".to_owned(),
+        counts => counts.join(", "),
     };
-    let how = if checked.resolved {
-        "requirements resolved"
-    } else {
-        "requirements not resolved, only their names compared"
+    let how = match checked.requirements {
+        Requirements::Resolved => "",
+        Requirements::Named | Requirements::Refused(_) => {
+            "; the requirements were compared by their names only"
+        }
     };
-    format!("{found} for {} ({how})", checked.image)
+    let more = match checked.requirements {
+        Requirements::Named => ": they are resolved where --data names a server's directory",
+        _ => "",
+    };
+    format!("checked for {}: {found}{how}{more}", checked.image)
 }

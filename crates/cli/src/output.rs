@@ -1,6 +1,9 @@
 //! Standard output carries data, standard error the rest.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    os::fd::AsFd,
+};
 
 use luthier_types::Error;
 
@@ -19,9 +22,54 @@ pub(crate) fn note(line: impl AsRef<str>) {
     let _ = writeln!(io::stderr(), "{}", line.as_ref());
 }
 
+/// Writes prose as data: on a terminal it is broken between words, further lines indented by `indent`.
+pub(crate) fn prose(text: impl AsRef<str>, indent: usize) {
+    data(broken(text.as_ref(), indent, width(&io::stdout())));
+}
+
+/// As [`prose`], for the person at the terminal.
+pub(crate) fn note_prose(text: impl AsRef<str>, indent: usize) {
+    note(broken(text.as_ref(), indent, width(&io::stderr())));
+}
+
+/// The columns of a terminal; `None` for a file or a pipe.
+fn width(stream: &impl AsFd) -> Option<usize> {
+    terminal_size::terminal_size_of(stream).map(|(width, _)| width.0.into())
+}
+
+/// The text in lines of at most `width` columns, if words allow it. Lines of its own keep their indent.
+fn broken(text: &str, indent: usize, width: Option<usize>) -> String {
+    let Some(width) = width else {
+        return text.to_owned();
+    };
+    let lines: Vec<String> = text
+        .split('\n')
+        .map(|line| broken_line(line, indent, width))
+        .collect();
+    lines.join("\n")
+}
+
+fn broken_line(line: &str, indent: usize, width: usize) -> String {
+    let own = line.len() - line.trim_start_matches(' ').len();
+    let mut words = line[own..].split(' ');
+    let mut text = format!("{}{}", " ".repeat(own), words.next().unwrap_or_default());
+    let mut column = text.chars().count();
+    for word in words {
+        let length = word.chars().count();
+        if column + 1 + length > width {
+            text.push_str(&format!("\n{}{word}", " ".repeat(indent)));
+            column = indent + length;
+        } else {
+            text.push_str(&format!(" {word}"));
+            column += 1 + length;
+        }
+    }
+    text
+}
+
 /// Writes a failure: code and cause, evidence, next step.
 pub(crate) fn failure(error: &Error) {
-    note(format!("error[{}]: {}", error.code(), error.message()));
+    note_prose(format!("error[{}]: {}", error.code(), error.message()), 2);
     let observed = error.observed();
     if let Some(summary) = observed.summary() {
         note(format!("  seen: {summary}"));
@@ -38,7 +86,7 @@ pub(crate) fn failure(error: &Error) {
         }
     }
     if let Some(step) = error.next_step() {
-        note(format!("  next: {step}"));
+        note_prose(format!("  next: {step}"), 8);
     }
 }
 
@@ -77,5 +125,23 @@ pub(crate) fn table(rows: &[Vec<String>]) {
             .map(|(cell, width)| format!("{cell:<width$}"))
             .collect();
         data(cells.join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_is_broken_between_words_on_a_terminal_only() {
+        let text = "    Give it a method of a-very-long-name-of-one-word, then.";
+        assert_eq!(broken(text, 6, None), text);
+        assert_eq!(
+            broken(text, 6, Some(20)),
+            "    Give it a method\n      of\n      a-very-long-name-of-one-word,\n      then."
+        );
+        assert_eq!(broken("", 2, Some(20)), "");
+        assert_eq!(broken("abcdef ghi", 2, Some(3)), "abcdef\n  ghi");
+        assert_eq!(broken("ab  c\n  de f", 2, Some(5)), "ab  c\n  de\n  f");
     }
 }

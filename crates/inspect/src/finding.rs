@@ -54,6 +54,14 @@ pub struct Environment {
 // === impl Finding ===
 
 impl Finding {
+    /// What to do beside adding the line or choosing the image; `None` when the hint says no more than
+    /// that.
+    pub fn further(&self) -> Option<&str> {
+        let only_line = self.requirement.is_some() && self.image.is_none();
+        let hint = self.hint.as_deref();
+        hint.filter(|hint| !(only_line && hint.starts_with("Add the line")))
+    }
+
     pub(crate) fn new(level: Level, kind: &str, text: impl Into<String>) -> Self {
         Self {
             level,

@@ -78,7 +78,7 @@ pub fn inspect(dir: &Path) -> Result<Inspection, Error> {
 fn check_package(dir: &Path, files: &[String]) -> Result<Option<ModelClass>, Error> {
     let bad = |cause: String| Error::new(Code::InvalidPackage, cause);
     if !dir.join("package.py").is_file() {
-        let error = bad("there is no package.py at the top of the archive".to_owned());
+        let error = bad("there is no package.py at the top of the package".to_owned());
         let deeper = files
             .iter()
             .filter(|f| f.ends_with("/package.py"))

@@ -45,7 +45,15 @@ use luthier_ports::{
     Collected, ContainerRuntime, EnvBuilder, EnvInfo, Images, Lock, LockRequest, LogSink,
     ResolvedImage,
 };
-use luthier_types::{Code, EnvId, Error, Result, layout::CacheLayout};
+use luthier_types::{Code, EnvId, Error, RequirementFiles, Result, layout::CacheLayout};
+
+/// Whether a package's requirements are in a form that can be resolved; looks nothing up.
+///
+/// # Errors
+/// `RequirementsError` naming file and line.
+pub fn check_requirements(files: &RequirementFiles) -> Result<()> {
+    requirements::Requirements::parse(files).map(drop)
+}
 
 /// What [`UvEnvs`] needs.
 #[derive(Clone)]

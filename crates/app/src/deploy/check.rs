@@ -93,7 +93,7 @@ fn remedy(errors: &[&Finding]) -> String {
         for (list, item) in [
             (&mut lines, finding.requirement.as_deref()),
             (&mut images, finding.image.as_deref()),
-            (&mut others, further(finding)),
+            (&mut others, finding.further()),
         ] {
             list.extend(item.filter(|item| !list.contains(item)));
         }
@@ -130,19 +130,10 @@ fn line(finding: &Finding) -> String {
     if let Some(image) = &finding.image {
         let _ = write!(line, "; choose the image {image}");
     }
-    if let Some(hint) = further(finding) {
+    if let Some(hint) = finding.further() {
         let _ = write!(line, "; {hint}");
     }
     line
-}
-
-/// What to do beside adding the line; a hint that speaks of nothing else says it twice.
-fn further(finding: &Finding) -> Option<&str> {
-    let only_line = finding.requirement.is_some() && finding.image.is_none();
-    finding
-        .hint
-        .as_deref()
-        .filter(|hint| !(only_line && hint.starts_with("Add the line")))
 }
 
 #[cfg(test)]

@@ -37,9 +37,9 @@ fn a_package_tells_what_it_needs() {
 
 #[test]
 fn what_is_no_package_is_explained() {
-    insta::assert_snapshot!(failure(&[("model.py", "")]), @"there is no package.py at the top of the archive. Add package.py, which defines get_model() returning an object with predict(df).");
-    insta::assert_snapshot!(failure(&[("a/b/package.py", ""), ("my_model/package.py", GOOD)]), @"there is no package.py at the top of the archive. There is a/b/package.py: send the directory a/b itself, so that package.py is at its top.");
-    insta::assert_snapshot!(failure(&[("Package.py", GOOD)]), @"there is no package.py at the top of the archive. Rename Package.py to package.py.");
+    insta::assert_snapshot!(failure(&[("model.py", "")]), @"there is no package.py at the top of the package. Add package.py, which defines get_model() returning an object with predict(df).");
+    insta::assert_snapshot!(failure(&[("a/b/package.py", ""), ("my_model/package.py", GOOD)]), @"there is no package.py at the top of the package. There is a/b/package.py: send the directory a/b itself, so that package.py is at its top.");
+    insta::assert_snapshot!(failure(&[("Package.py", GOOD)]), @"there is no package.py at the top of the package. Rename Package.py to package.py.");
     insta::assert_snapshot!(failure(&[("package.py", "import os\nx = (1,\n")]), @r"
     package.py does not parse: line 2, column 1. Correct the syntax; `python -m py_compile package.py` shows the same place.
 

@@ -9,6 +9,7 @@ use luthier_inspect::{Environment, Inspection, check, inspect};
 use luthier_ports::{
     EnvBuilder as _, ImageInfo, Images as _, Lock, LockRequest, LogSink, names_registry,
 };
+use luthier_pyenv::check_requirements;
 use luthier_types::{Code, Error, RequirementFiles, Result, layout::CacheLayout, logical_lines};
 
 use crate::machine::{Machine, MachineOptions};
@@ -16,14 +17,25 @@ use crate::machine::{Machine, MachineOptions};
 pub use luthier_inspect::{Finding, Level};
 
 /// What was found.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Checked {
     /// The image it was checked for.
     pub image: String,
     /// The worst come first.
     pub findings: Vec<Finding>,
-    /// Whether the requirements were resolved, as a deployment does; else only their names are known.
-    pub resolved: bool,
+    /// What is known of the requirements.
+    pub requirements: Requirements,
+}
+
+/// What is known of a package's requirements.
+#[derive(Debug)]
+pub enum Requirements {
+    /// They were resolved, as a deployment does, or there are none.
+    Resolved,
+    /// Only their names are known, since this machine is no server's.
+    Named,
+    /// They cannot be resolved, and only their names are known.
+    Refused(Error),
 }
 
 /// Checks the package at `dir` for `image`, the default one if none is named. On a machine with the
@@ -31,14 +43,19 @@ pub struct Checked {
 /// taken by their names.
 ///
 /// # Errors
-/// `InvalidPackage` when it is no package, `RequirementsError` when its requirements cannot be
-/// resolved, `UnknownImage`.
+/// `BadRequest` when there is no such directory, `InvalidPackage` when it is no package,
+/// `UnknownImage`.
 pub async fn check_package(
     dir: &Path,
     image: Option<&str>,
     data: &Path,
     log: &LogSink,
 ) -> Result<Checked> {
+    if !dir.is_dir() {
+        let cause = format!("{} is no directory", dir.display());
+        return Err(Error::new(Code::BadRequest, cause)
+            .hint("Name the directory of a package: the one with package.py."));
+    }
     let image = image.unwrap_or(DEFAULT_IMAGE);
     let images = LocalImages::new(ImageOptions::new(CacheLayout::new(data.join("cache"))))?
         .with_own(data.join("images"));
@@ -51,30 +68,34 @@ pub async fn check_package(
     };
     let inspection = inspect(dir)?;
     let resolved = match resolve(image, &inspection, data, log).await {
-        Ok(resolved) => resolved,
-        Err(error) if of_registry || error.code() == Code::RequirementsError => return Err(error),
+        Ok(Some(resolved)) => Ok(resolved),
+        Err(e) if of_registry => return Err(e),
+        Err(e) if e.code() == Code::RequirementsError => Err(Requirements::Refused(e)),
+        _ if inspection.requirements.main().is_none() => Err(Requirements::Resolved),
         // This machine runs no models; the names have to do.
-        Err(_) => None,
+        Ok(None) | Err(_) => Err(Requirements::Named),
     };
-    let is_resolved = resolved.is_some();
-    let (info, packages) = match (resolved, listed) {
-        (Some(resolved), _) => resolved,
-        (None, Some((info, pins))) => {
+    let (requirements, (info, packages)) = match (resolved, listed) {
+        (Ok(resolved), _) => (Requirements::Resolved, resolved),
+        (Err(requirements), Some((info, pins))) => {
             let mut packages = pinned(&pins);
             packages.extend(named(&inspection.requirements));
-            (info, packages)
+            (requirements, (info, packages))
         }
-        (None, None) => {
+        (Err(_), None) => {
             return Err(Error::new(
                 Code::BadRequest,
                 format!("what {image} has is not known without a server's data directory"),
             )
-            .hint("Run this on the server's machine and give its --data, or name an image of the catalogue."));
+            .hint(
+                "Run this on the server's machine and give its --data, or name an image of the \
+                 catalogue.",
+            ));
         }
     };
     let environment = environment(&info, packages, &images.list());
     let mut findings = check(&inspection, &environment);
-    if !is_resolved && inspection.requirements.main().is_some() {
+    if !matches!(requirements, Requirements::Resolved) {
         // What the requirements bring with them is not known.
         for finding in &mut findings {
             if finding.kind == "missing-module" && finding.level == Level::Error {
@@ -86,7 +107,7 @@ pub async fn check_package(
     Ok(Checked {
         image: info.uri,
         findings,
-        resolved: is_resolved,
+        requirements,
     })
 }
 
@@ -97,6 +118,7 @@ async fn resolve(
     data: &Path,
     log: &LogSink,
 ) -> Result<Option<(ImageInfo, BTreeMap<String, String>)>> {
+    check_requirements(&inspection.requirements)?;
     if !data.join("cache").is_dir() {
         return Ok(None);
     }
@@ -186,7 +208,7 @@ mod tests {
         let data = dir.path().join("data");
         let log = LogSink::new(|_| {});
         let checked = check_package(&package, None, &data, &log).await.unwrap();
-        assert!(!checked.resolved && !data.exists());
+        assert!(matches!(checked.requirements, Requirements::Named) && !data.exists());
         let shown: Vec<_> = checked
             .findings
             .iter()
@@ -205,5 +227,24 @@ mod tests {
         );
         let error = check_package(&package, Some("nowhere:1"), &data, &log).await;
         assert_eq!(error.unwrap_err().code(), Code::UnknownImage);
+        let error = check_package(&package.join("package.py"), None, &data, &log).await;
+        assert_eq!(error.unwrap_err().code(), Code::BadRequest);
+
+        // Requirements that no server would take do not hide the rest.
+        write("requirements.txt", "pandas\n-e ../own\n");
+        let checked = check_package(&package, None, &data, &log).await.unwrap();
+        let Requirements::Refused(refused) = checked.requirements else {
+            panic!("{:?}", checked.requirements)
+        };
+        assert!(
+            refused.message().contains("line 2 of requirements.txt"),
+            "{refused}"
+        );
+        assert_eq!(checked.findings[0].kind, "missing-own-module");
+
+        // Without requirements the environment is the image's own, which is known anywhere.
+        std::fs::remove_file(package.join("requirements.txt")).unwrap();
+        let checked = check_package(&package, None, &data, &log).await.unwrap();
+        assert!(matches!(checked.requirements, Requirements::Resolved));
     }
 }
