@@ -70,6 +70,16 @@ impl RowParser {
         &self.schema
     }
 
+    /// The columns of the tables.
+    pub(crate) fn columns(&self) -> &[(String, DataType)] {
+        &self.columns
+    }
+
+    /// Where a column is.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
+    }
+
     /// Reads the text of a JSON array of objects. Keys that are no column are ignored. `null` and
     /// NaN are no value. Integers fit floats, whole floats fit integers, 0 and 1 fit booleans,
     /// numbers and booleans fit text, and text fits what it reads as.
@@ -192,7 +202,7 @@ impl<'p> Table<'p> {
             .filter(|(_, n)| **n == self.rows)
             .map(|((name, _), _)| name.as_str())
             .collect();
-        let error = lacking(self.rows, &names, unknown);
+        let error = lacking(&format!("row {}", self.rows), &names, unknown);
         self.fail(error)
     }
 
@@ -213,8 +223,9 @@ impl<'p> Table<'p> {
     }
 }
 
-/// The error for a row without some columns; `unknown` are the keys it has and that are no column.
-pub(crate) fn lacking(row: usize, names: &[&str], unknown: &[String]) -> Error {
+/// The error for a row or a table (`what`) without some columns; `unknown` are those it has and that
+/// are none of the model's.
+pub(crate) fn lacking(what: &str, names: &[&str], unknown: &[String]) -> Error {
     const SHOWN: usize = 20;
     let list = |names: &[String]| {
         let more = names.len().saturating_sub(SHOWN);
@@ -248,7 +259,7 @@ pub(crate) fn lacking(row: usize, names: &[&str], unknown: &[String]) -> Error {
     };
     Error::new(
         Code::BadRequest,
-        format!("row {row} lacks the {plural} {}", list(&owned)),
+        format!("{what} lacks the {plural} {}", list(&owned)),
     )
     .hint(hint)
 }
