@@ -17,6 +17,7 @@ mod job_info;
 pub mod job_view;
 pub mod lookup;
 pub mod models;
+pub mod names;
 pub mod predict;
 pub mod projects;
 mod references;

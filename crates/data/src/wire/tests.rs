@@ -1,3 +1,5 @@
+//! Round trips between the forms, conversions, refusals, and bodies that claim more than they have.
+
 use std::sync::Arc;
 
 use ::parquet::{

@@ -9,6 +9,9 @@ mod models;
 mod projects;
 mod refusals;
 mod starting;
+mod wire;
+
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -16,9 +19,9 @@ use axum::{
     http::{Method, Request, StatusCode, header},
 };
 use http_body_util::BodyExt as _;
-use luthier_testkit::{World, finished};
+use luthier_testkit::{Answer, FakeRunner, GOOD_PACKAGE, World, archive, finished};
 use luthier_types::JobStatus;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
 
 /// A server and the world below it.
@@ -110,6 +113,29 @@ impl Server {
             .await;
         assert_eq!(status, 200, "{file}");
         file["data"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Deploys a package to a model; gives the answer, which has the job.
+    async fn deploy(&self, model: &str) -> Value {
+        let package = archive(&[("package.py", GOOD_PACKAGE)]);
+        let file = self.upload("model_package.tar.gz", &package).await;
+        let path = format!("/v3/models/{model}/deploy-artifact");
+        self.post(&path, json!({ "file_id": file })).await
+    }
+
+    /// Lets the replicas of models be one process, which gives each row this score.
+    fn runner(
+        &self,
+        score: impl Fn(&Map<String, Value>) -> Value + Send + Sync + 'static,
+    ) -> FakeRunner {
+        let predict =
+            move |row: &Map<String, Value>| Map::from_iter([("score".to_owned(), score(row))]);
+        let socket = self.world.dir.path().join("r.sock");
+        let runner = FakeRunner::start(&socket, &["score"], Answer::Rows(Arc::new(predict)));
+        self.world
+            .controller
+            .sockets(vec![runner.socket().to_owned()]);
+        runner
     }
 
     async fn send_form(
