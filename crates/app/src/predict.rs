@@ -14,9 +14,9 @@ use serde_json::value::RawValue;
 use crate::{App, names::ModelRef, serving::Serving};
 
 /// Rows sent to the model at once, unless the request says otherwise.
-const CHUNK: usize = 10_000;
+pub(crate) const CHUNK: usize = 10_000;
 /// Bodies and answers above this are read and written away from the threads that serve.
-const HEAVY: usize = 256 * 1024;
+pub(crate) const HEAVY: usize = 256 * 1024;
 /// Rows whose answer counts as heavy.
 const HEAVY_ROWS: usize = 4096;
 /// Chunks underway at once.
@@ -125,7 +125,7 @@ impl App {
     }
 
     /// The model's answer to `rows`, asked at most `chunk` at a time.
-    async fn predict_rows(
+    pub(crate) async fn predict_rows(
         &self,
         serving: &Serving,
         rows: RecordBatch,

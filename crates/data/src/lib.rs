@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod canonical;
+mod cell;
 mod cells;
 mod family;
 mod format;
@@ -16,6 +17,7 @@ mod rows;
 mod sample;
 mod schema;
 mod source;
+pub mod tensor;
 mod time;
 mod wire;
 mod write;

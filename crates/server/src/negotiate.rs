@@ -9,20 +9,28 @@ use crate::envelope::Failure;
 /// Types that mean JSON as well: what is sent when nobody chose a type.
 const AS_JSON: [&str; 2] = ["text/json", "application/x-www-form-urlencoded"];
 
+/// Checks that the body is not compressed.
+///
+/// # Errors
+/// Status 415.
+pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), Failure> {
+    let encoding = text(headers, header::CONTENT_ENCODING);
+    if encoding.is_none_or(|e| e.trim().eq_ignore_ascii_case("identity")) {
+        return Ok(());
+    }
+    Err(not_taken(
+        "compressed bodies are not taken",
+        "Send the body without `Content-Encoding`; Parquet and Arrow have compression of their own."
+            .to_owned(),
+    ))
+}
+
 /// The form of the body, by `Content-Type`; JSON when there is none.
 ///
 /// # Errors
 /// Status 415 for a type that is not taken, and for a compressed body.
 pub(crate) fn form_of_body(headers: &HeaderMap) -> Result<Format, Failure> {
-    let encoding = text(headers, header::CONTENT_ENCODING);
-    if encoding.is_some_and(|e| !e.trim().eq_ignore_ascii_case("identity")) {
-        return Err(not_taken(
-            "compressed bodies are not taken",
-            "Send the body without `Content-Encoding`; Parquet and Arrow have compression of \
-             their own."
-                .to_owned(),
-        ));
-    }
+    check_encoding(headers)?;
     let Some(sent) = text(headers, header::CONTENT_TYPE) else {
         return Ok(Format::Json);
     };

@@ -27,7 +27,7 @@ const SHOWN: u64 = 32;
 
 /// What is left of [`Bounds`]. Unpacking and converting are held against it one after the other,
 /// for a body can swell in either.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     bounds: Bounds,
     claimed: u64,
     rows: u64,
@@ -36,7 +36,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
             claimed: 0,
@@ -47,7 +47,7 @@ impl Budget {
     }
 
     /// Counts rows that have come.
-    pub(super) fn rows(&mut self, rows: u64) -> Result<(), Error> {
+    pub(crate) fn rows(&mut self, rows: u64) -> Result<(), Error> {
         self.rows = self.rows.saturating_add(rows);
         self.check_rows(self.rows)
     }
@@ -61,24 +61,24 @@ impl Budget {
     }
 
     /// Counts rows that the body claims to have: those of a column of nothing take no bytes.
-    pub(super) fn claimed_rows(&mut self, rows: i64) -> Result<(), Error> {
+    pub(crate) fn claimed_rows(&mut self, rows: i64) -> Result<(), Error> {
         self.claimed = self.claimed.saturating_add(rows.unsigned_abs());
         self.check_rows(self.claimed)
     }
 
     /// Holds the words that a dictionary claims to have against the rows.
-    pub(super) fn words(&self, words: i64) -> Result<(), Error> {
+    pub(crate) fn words(&self, words: i64) -> Result<(), Error> {
         self.check_rows(words.unsigned_abs())
     }
 
     /// Counts bytes that the body is about to be unpacked to.
-    pub(super) fn unpacked(&mut self, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn unpacked(&mut self, bytes: u64) -> Result<(), Error> {
         self.unpacked = self.unpacked.saturating_add(bytes);
         self.check(self.unpacked)
     }
 
     /// Counts what `array` will take as a column of the type `wanted`.
-    pub(super) fn column(&mut self, array: &ArrayRef, wanted: DataType) -> Result<(), Error> {
+    pub(crate) fn column(&mut self, array: &ArrayRef, wanted: DataType) -> Result<(), Error> {
         let rows = array.len() as u64;
         let bytes = match wanted {
             DataType::Float | DataType::Int | DataType::Timestamp => rows * 8,

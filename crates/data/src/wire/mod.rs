@@ -26,7 +26,7 @@ use crate::{
     schema::{arrow_type, named},
 };
 pub use budget::Bounds;
-use budget::Budget;
+pub(crate) use budget::Budget;
 pub use write::{empty_table, write_table};
 
 /// A table being put together of a body's batches, with exactly the parser's columns.
@@ -155,7 +155,12 @@ impl<'p> Assembly<'p> {
 
 /// The column with the type asked for, copied only where it must be; `first` is the number of its
 /// first row.
-fn fit(array: &ArrayRef, name: &str, wanted: DataType, first: u64) -> Result<ArrayRef, Error> {
+pub(crate) fn fit(
+    array: &ArrayRef,
+    name: &str,
+    wanted: DataType,
+    first: u64,
+) -> Result<ArrayRef, Error> {
     if *array.data_type() == arrow_type(wanted) {
         return Ok(array.clone());
     }

@@ -6,6 +6,7 @@ mod files;
 mod images;
 mod lists;
 mod models;
+mod oip;
 mod projects;
 mod refusals;
 mod starting;
@@ -37,6 +38,20 @@ impl Server {
         let world = World::new().await;
         let router = luthier_server::router(world.app.clone());
         Self { world, router }
+    }
+
+    /// A server with the model `p/m` of `Age` and `city`, whose score is a hundredth of the age.
+    async fn serving() -> (Self, String, FakeRunner) {
+        let server = Self::new().await;
+        let hundredth =
+            |row: &Map<String, Value>| json!(row["Age"].as_f64().map(|age| age / 100.0));
+        let runner = server.runner(hundredth);
+        let project = server.project("p").await;
+        let made = server.post("/v3/models", model_body("m", &project)).await;
+        let model = made["id"].as_str().unwrap().to_owned();
+        let job = server.deploy(&model).await;
+        server.done(&job).await;
+        (server, model, runner)
     }
 
     async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {

@@ -12,8 +12,7 @@ use axum::{
 };
 use http_body_util::BodyExt as _;
 use luthier_data::{Format, RowParser, read_table, write_table};
-use luthier_testkit::FakeRunner;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::{Server, model_body, refusal};
@@ -24,22 +23,6 @@ const TABLES: [Format; 4] = [
     Format::Parquet,
     Format::Csv,
 ];
-
-/// A server with the model `p/m` of `Age` and `city`, whose score is a hundredth of the age.
-async fn serving() -> (Server, String, FakeRunner) {
-    let server = Server::new().await;
-    let runner = server.runner(hundredth);
-    let project = server.project("p").await;
-    let made = server.post("/v3/models", model_body("m", &project)).await;
-    let model = made["id"].as_str().unwrap().to_owned();
-    let job = server.deploy(&model).await;
-    server.done(&job).await;
-    (server, model, runner)
-}
-
-fn hundredth(row: &Map<String, Value>) -> Value {
-    json!(row["Age"].as_f64().map(|age| age / 100.0))
-}
 
 fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true)))
@@ -113,7 +96,7 @@ async fn refused(server: &Server, path: &str, sent: &str, body: impl Into<Body>)
 
 #[tokio::test]
 async fn every_form_comes_and_goes_by_every_address() {
-    let (server, model, _runner) = serving().await;
+    let (server, model, _runner) = Server::serving().await;
     let batch = ages(vec![Some(50), None, Some(7)]);
     let expected = vec![Some(0.5), None, Some(0.07)];
     for path in [
@@ -138,7 +121,7 @@ async fn every_form_comes_and_goes_by_every_address() {
 
 #[tokio::test]
 async fn json_names_its_model_in_the_body_or_beside_it() {
-    let (server, model, _runner) = serving().await;
+    let (server, model, _runner) = Server::serving().await;
     let data = json!([{ "Age": 50, "city": "x" }]);
     let expected = json!({ "predictions": [{ "score": 0.5 }] });
     for (path, body) in [
@@ -186,7 +169,7 @@ async fn json_names_its_model_in_the_body_or_beside_it() {
 
 #[tokio::test]
 async fn no_row_and_many_rows_are_tables_too() {
-    let (server, model, runner) = serving().await;
+    let (server, model, runner) = Server::serving().await;
     let path = format!("/v1/models/{model}/predict");
     let before = runner.calls();
     for sent in TABLES {
@@ -208,7 +191,7 @@ async fn no_row_and_many_rows_are_tables_too() {
 
 #[tokio::test]
 async fn forms_that_are_not_there_are_refused_with_those_that_are() {
-    let (server, model, _runner) = serving().await;
+    let (server, model, _runner) = Server::serving().await;
     let path = format!("/v1/models/{model}/predict");
     let (status, text) = refused(&server, &path, "application/xml", "<rows/>").await;
     assert_eq!(status, 415);
@@ -229,7 +212,7 @@ async fn forms_that_are_not_there_are_refused_with_those_that_are() {
 
 #[tokio::test]
 async fn tables_that_do_not_fit_are_refused_in_the_envelope() {
-    let (server, model, runner) = serving().await;
+    let (server, model, runner) = Server::serving().await;
     let before = runner.calls();
     let path = format!("/v1/models/{model}/predict");
     let lacking = table(vec![("city", Arc::new(StringArray::from(vec!["x"])))]);
@@ -262,7 +245,7 @@ async fn tables_that_do_not_fit_are_refused_in_the_envelope() {
 
 #[tokio::test]
 async fn small_bodies_that_unpack_to_much_are_refused() {
-    let (server, model, _runner) = serving().await;
+    let (server, model, _runner) = Server::serving().await;
     let path = format!("/v1/models/{model}/predict");
     let arrow = Format::ArrowStream;
     let endless: ArrayRef = Arc::new(NullArray::new(1 << 40));
@@ -287,7 +270,7 @@ async fn small_bodies_that_unpack_to_much_are_refused() {
 
 #[tokio::test]
 async fn a_name_stands_for_what_is_there_now() {
-    let (server, model, _runner) = serving().await;
+    let (server, model, _runner) = Server::serving().await;
     let body = json!({ "data": [] });
     let path = "/v1/models/p/m/predict";
     server.post(path, body.clone()).await;
