@@ -13,10 +13,12 @@ pub mod events;
 pub mod explain;
 pub mod files;
 pub mod images;
+pub mod infer;
 mod job_info;
 pub mod job_view;
 pub mod lookup;
 pub mod models;
+pub mod names;
 pub mod predict;
 pub mod projects;
 mod references;
@@ -125,6 +127,19 @@ impl App {
     /// Limits and names.
     pub fn settings(&self) -> &Settings {
         &self.deps.settings
+    }
+
+    /// Checks that the database answers, without which nothing is served but predictions.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn check_ready(&self) -> Result<()> {
+        let mut db = self.deps.store.read().await?;
+        sqlx::query("SELECT 1")
+            .execute(&mut *db)
+            .await
+            .map(drop)
+            .map_err(|e| Error::internal("asking the database", e))
     }
 
     /// Makes a transaction last.

@@ -100,6 +100,7 @@ impl App {
         }
         models::insert(&mut db, &model).await?;
         self.commit(db).await?;
+        self.forget_model(model.id);
         Ok(model)
     }
 
@@ -121,34 +122,6 @@ impl App {
     pub async fn models(&self, query: &ListQuery) -> Result<Listing<Model>> {
         let mut db = self.deps.store.read().await?;
         models::list(&mut db, query).await
-    }
-
-    /// The model of these names; of several versions the oldest, as in the client, unless one is
-    /// named.
-    ///
-    /// # Errors
-    /// `NotFound` saying which name is wrong.
-    pub async fn resolve_model(
-        &self,
-        project: &str,
-        model: &str,
-        version: Option<&str>,
-    ) -> Result<Model> {
-        let mut db = self.deps.store.read().await?;
-        let project = projects::by_name(&mut db, project)
-            .await?
-            .ok_or_else(|| not_found("Project"))?;
-        let mut fields = vec![
-            ("project_id", project.id.to_string()),
-            ("name", model.to_owned()),
-        ];
-        fields.extend(version.map(|version| ("version", version.to_owned())));
-        let query = ListQuery {
-            limit: 1,
-            ..ListQuery::equal(fields)
-        };
-        let found = models::list(&mut db, &query).await?.items.pop();
-        found.ok_or_else(|| not_found("Model"))
     }
 
     /// Changes the fields of a model whose keys are there; a null is a value.

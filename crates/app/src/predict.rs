@@ -1,30 +1,47 @@
-//! Predict: JSON rows in, JSON rows out, with the database out of the way.
+//! Predict: a table in, a table out, in whatever forms, with the database out of the way.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use luthier_data::{Format, empty_table, read_table, write_table};
 use luthier_types::{Code, Error, ModelId, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{App, spool::heavy};
+use crate::{App, names::ModelRef, serving::Serving, spool::heavy};
 
 /// Rows sent to the model at once, unless the request says otherwise.
-const CHUNK: usize = 10_000;
+pub(crate) const CHUNK: usize = 10_000;
 /// Bodies and answers above this are read and written away from the threads that serve.
-const HEAVY: usize = 256 * 1024;
+pub(crate) const HEAVY: usize = 256 * 1024;
 /// Rows whose answer counts as heavy.
 const HEAVY_ROWS: usize = 4096;
 /// Chunks underway at once.
 const UNDERWAY: usize = 4;
 
-/// The body of a predict request. The rows stay text until the model's columns are known.
+/// A request for predictions.
+#[derive(Clone, Debug)]
+pub struct Predict {
+    /// The model, where it is named beside the body. Within a JSON body it may be named as well.
+    pub model: Option<ModelRef>,
+    /// The rows. In JSON they are the field `data` of an object.
+    pub body: Bytes,
+    /// The form of the body.
+    pub format: Format,
+    /// The form that the answer shall have.
+    pub answer: Format,
+    /// Most rows that the model is given at once.
+    pub chunk_size: Option<u64>,
+}
+
+/// A JSON body. The rows stay text until the model's columns are known.
 #[derive(Deserialize)]
 struct Body<'a> {
-    model_id: ModelId,
+    #[serde(default)]
+    model_id: Option<ModelId>,
     #[serde(borrow)]
     data: &'a RawValue,
     #[serde(default)]
@@ -32,50 +49,93 @@ struct Body<'a> {
 }
 
 impl App {
-    /// Predicts the rows of a request's `body` and appends the answer to `out`, as a JSON array
-    /// with one object per row, in order.
+    /// Predicts the rows of a request and appends the answer to `out`: the outputs of each row, in
+    /// order; as JSON, an array of objects.
     ///
     /// # Errors
-    /// `BadRequest` for a malformed body or a row that lacks an input, `NotFound` for the model,
-    /// `ModelStarting` or `ModelUnavailable` saying why it does not serve, and what the model itself
-    /// fails with.
-    pub async fn predict(&self, body: Bytes, mut out: Vec<u8>) -> Result<Vec<u8>> {
+    /// `BadRequest` for a malformed body or rows that do not fit the model's inputs, `TooLarge` for
+    /// more rows or bytes than are taken at once, `NotFound` for the model, `ModelStarting` or
+    /// `ModelUnavailable` saying why it does not serve, and what the model itself fails with.
+    pub async fn predict(&self, request: Predict, mut out: Vec<u8>) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.deps.settings.predict_timeout;
-        let (model, rows, chunk) = {
-            let body: Body<'_> = serde_json::from_slice(&body).map_err(malformed)?;
-            let serving = self.serving(body.model_id).await?;
-            let rows = if body.data.get().len() > HEAVY {
-                let text = body.data.to_owned();
-                heavy(move || serving.parser.parse(text.get())).await?
-            } else {
-                serving.parser.parse(body.data.get())?
-            };
-            (body.model_id, rows, chunk(body.chunk_size)?)
-        };
-        if rows.num_rows() == 0 {
-            out.extend_from_slice(b"[]");
-            return Ok(out);
-        }
-        let answer = self.predict_rows(model, rows, chunk, deadline).await?;
+        let answer_form = request.answer;
+        let (serving, rows, chunk) = self.read(request).await?;
+        let answer = self.predict_rows(&serving, rows, chunk, deadline).await?;
         if answer.num_rows() > HEAVY_ROWS {
             heavy(move || {
-                luthier_data::write_json_rows(&answer, &mut out);
+                write_table(&answer, answer_form, &mut out)?;
                 Ok(out)
             })
             .await
         } else {
-            luthier_data::write_json_rows(&answer, &mut out);
+            write_table(&answer, answer_form, &mut out)?;
             Ok(out)
         }
     }
 
-    async fn predict_rows(
+    /// The model, the rows and the size of chunks that a request has.
+    async fn read(&self, request: Predict) -> Result<(Arc<Serving>, RecordBatch, usize)> {
+        let Predict {
+            model,
+            body,
+            format,
+            mut chunk_size,
+            ..
+        } = request;
+        let (model, rows) = if format == Format::Json {
+            let json: Body<'_> = serde_json::from_slice(&body).map_err(malformed)?;
+            chunk_size = chunk_size.or(json.chunk_size);
+            let model = self.one_model(model, json.model_id).await?;
+            (model, body.slice_ref(json.data.get().as_bytes()))
+        } else {
+            (self.one_model(model, None).await?, body)
+        };
+        let chunk = chunk(chunk_size)?;
+        let serving = self.serving(model).await?;
+        let bounds = self.deps.settings.table_bounds;
+        let rows = if rows.len() > HEAVY {
+            let serving = Arc::clone(&serving);
+            heavy(move || read_table(rows, format, &serving.parser, bounds)).await?
+        } else {
+            read_table(rows, format, &serving.parser, bounds)?
+        };
+        Ok((serving, rows, chunk))
+    }
+
+    /// The one model that a request names, beside its body or in it.
+    async fn one_model(
         &self,
-        model: ModelId,
+        beside: Option<ModelRef>,
+        within: Option<ModelId>,
+    ) -> Result<ModelId> {
+        let beside = match beside {
+            Some(model) => Some(self.model_id(&model).await?),
+            None => None,
+        };
+        match (beside, within) {
+            (Some(one), Some(other)) if one != other => Err(Error::new(
+                Code::BadRequest,
+                "the body names another model than the address",
+            )
+            .hint("Leave `model_id` out of the body.")),
+            (Some(model), _) | (None, Some(model)) => Ok(model),
+            (None, None) => Err(Error::new(Code::BadRequest, "the request names no model")
+                .hint("Give `model_id`: in the body, if it is JSON, or else in the query string.")),
+        }
+    }
+
+    /// The model's answer to `rows`, asked at most `chunk` at a time.
+    pub(crate) async fn predict_rows(
+        &self,
+        serving: &Serving,
         rows: RecordBatch,
         chunk: usize,
         deadline: Instant,
     ) -> Result<RecordBatch> {
+        if rows.num_rows() == 0 {
+            return Ok(empty_table(&serving.outputs()));
+        }
+        let model = serving.card.id;
         let gateway = &self.deps.gateway;
         let result = if rows.num_rows() <= chunk {
             gateway.predict(model, rows, deadline).await

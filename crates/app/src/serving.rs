@@ -1,16 +1,16 @@
 //! What predicting needs to know of a model, kept in memory so that a prediction costs no look into
-//! the database. Whoever changes or deletes a model calls [`App::forget_model`].
+//! the database. Whoever makes, changes or deletes a model calls [`App::forget_model`].
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use luthier_data::{Missing, RowParser};
 use luthier_store::models::{self, Model};
 use luthier_types::{Column, ModelId, Result};
 
-use crate::{App, lookup::not_found};
+use crate::{App, lookup::not_found, names::ModelName};
 
 /// A model as predicting and explaining see it.
 pub(crate) struct Serving {
@@ -22,25 +22,36 @@ pub(crate) struct Serving {
     pub(crate) parser: RowParser,
 }
 
-/// Models by id. `changes` keeps a model that was read before a change from being kept after it.
+/// Models by id and by name.
 #[derive(Default)]
 pub(crate) struct Cache(RwLock<Known>);
 
 #[derive(Default)]
 struct Known {
     models: HashMap<ModelId, Arc<Serving>>,
+    /// Which model a name stands for, of those that were asked for.
+    names: HashMap<ModelName, ModelId>,
+    /// Keeps what was read before a change from being kept after it.
     changes: u64,
 }
 
+impl Cache {
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl App {
-    /// Drops what is remembered of a model, after it was changed or deleted.
+    /// Drops what is remembered of a model, after it was made, changed or deleted. Any name may
+    /// stand for another model then.
     pub fn forget_model(&self, model: ModelId) {
-        let mut known = self
-            .serving
-            .0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.serving.write();
         known.models.remove(&model);
+        known.names.clear();
         known.changes += 1;
     }
 
@@ -50,11 +61,7 @@ impl App {
     /// `NotFound`; `BadRequest` when its spec does not fit its schema.
     pub(crate) async fn serving(&self, model: ModelId) -> Result<Arc<Serving>> {
         let changes = {
-            let known = self
-                .serving
-                .0
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
+            let known = self.serving.read();
             if let Some(serving) = known.models.get(&model) {
                 return Ok(serving.clone());
             }
@@ -65,15 +72,31 @@ impl App {
             .await?
             .ok_or_else(|| not_found("Model"))?;
         let serving = Arc::new(Serving::new(card)?);
-        let mut known = self
-            .serving
-            .0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.serving.write();
         if known.changes == changes {
             known.models.insert(model, serving.clone());
         }
         Ok(serving)
+    }
+
+    /// The id of the model of this name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) async fn named(&self, name: &ModelName) -> Result<ModelId> {
+        let changes = {
+            let known = self.serving.read();
+            if let Some(model) = known.names.get(name) {
+                return Ok(*model);
+            }
+            known.changes
+        };
+        let model = self.resolve(name).await?.id;
+        let mut known = self.serving.write();
+        if known.changes == changes {
+            known.names.insert(name.clone(), model);
+        }
+        Ok(model)
     }
 }
 
@@ -92,5 +115,13 @@ impl Serving {
     /// The inputs, as the table functions want them.
     pub(crate) fn columns(&self) -> Vec<&Column> {
         self.inputs.iter().collect()
+    }
+
+    /// The columns of the outputs.
+    pub(crate) fn outputs(&self) -> Vec<&Column> {
+        let outputs = self.card.spec.outputs.iter();
+        outputs
+            .filter_map(|name| self.card.schema.column(name))
+            .collect()
     }
 }

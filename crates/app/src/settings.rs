@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use luthier_data::Bounds;
 use luthier_ports::AllowedRegistries;
 use luthier_types::{Mebibytes, Millicpu};
 
@@ -23,8 +24,10 @@ pub struct Settings {
     pub organization: String,
     /// The admin token.
     pub token: Token,
-    /// Largest JSON body taken, in bytes.
+    /// Largest body taken, of JSON or of rows in any form, in bytes.
     pub max_json_bytes: u64,
+    /// Most that the rows of one request may unpack to, in forms other than JSON.
+    pub table_bounds: Bounds,
     /// Largest upload in one request (a file or a part of one), in bytes.
     pub max_upload_bytes: u64,
     /// Largest file put together from parts, in bytes.
@@ -54,6 +57,7 @@ impl Settings {
             organization: "luthier".to_owned(),
             token,
             max_json_bytes: 64 * MIB,
+            table_bounds: Bounds::default(),
             // The client sends up to 100 MiB in one request.
             max_upload_bytes: 128 * MIB,
             max_file_bytes: 2048 * MIB,

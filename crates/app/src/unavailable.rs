@@ -7,13 +7,27 @@ use luthier_jobs::Job;
 use luthier_store::deployments::{self, Deployment};
 use luthier_types::{Code, Error, ModelId, Phase, Result};
 
-use crate::{App, deploy::DEPLOY};
+use crate::{App, deploy::DEPLOY, names::ModelName};
 
 /// A model that has ended so often in a row is not waited for any more: who asks is told why it
 /// ends. The deployment controller goes on trying.
 const KEEPS_ENDING: u32 = 5;
 
 impl App {
+    /// Checks that replicas of the model take requests.
+    ///
+    /// # Errors
+    /// `ModelStarting` or `ModelUnavailable` saying why none does; `NotFound`.
+    pub async fn check_serving(&self, name: &ModelName) -> Result<()> {
+        let model = self.named(name).await?;
+        let stats = self.deps.gateway.stats(model);
+        if stats.is_some_and(|stats| stats.replicas > 0) {
+            return Ok(());
+        }
+        let error = Error::new(Code::ModelUnavailable, "no replica of the model serves");
+        Err(self.why_unavailable(model, error).await)
+    }
+
     /// Replaces the gateway's "no replica" by the reason that the deployment knows.
     pub(crate) async fn why_unavailable(&self, model: ModelId, error: Error) -> Error {
         let found: Result<_> = async {

@@ -8,9 +8,9 @@ use luthier_types::{Code, DataType, Error, ModelSchema};
 use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
 
 use crate::{
+    cell::shown,
     cells::{Cells, Fit},
     family::Family,
-    rows::shown,
     schema::{arrow_type, named},
     source::Source,
 };

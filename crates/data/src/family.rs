@@ -58,6 +58,11 @@ fn target(data_type: &Arrow) -> Option<Arrow> {
 // === impl Family ===
 
 impl Family {
+    /// Whether a column of this type is one of the few, or can be made one.
+    pub(crate) fn takes(data_type: &Arrow) -> bool {
+        target(data_type).is_some()
+    }
+
     /// The column as one of the few types; none if it is none of them.
     pub(crate) fn of(array: &ArrayRef) -> Option<Self> {
         let wanted = target(array.data_type())?;

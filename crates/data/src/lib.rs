@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 mod canonical;
+mod cell;
 mod cells;
 mod family;
+mod format;
 mod guard;
 mod infer;
 mod ipc;
@@ -15,10 +17,13 @@ mod rows;
 mod sample;
 mod schema;
 mod source;
+pub mod tensor;
 mod time;
+mod wire;
 mod write;
 
 pub use canonical::{Published, canonicalise};
+pub use format::Format;
 pub use infer::{InferOptions, bin_edges, infer_schema};
 pub use ipc::{from_ipc, to_ipc};
 pub use rows::{Missing, RowParser, rows_to_batch};
@@ -26,6 +31,7 @@ pub use sample::{head_parquet, sample_parquet, synthetic_rows};
 pub use schema::arrow_schema;
 pub use source::{FileKind, MAX_COLUMNS, sniff};
 pub use time::parse_timestamp;
+pub use wire::{Bounds, empty_table, read_table, write_table};
 pub use write::{batch_to_rows, write_json_rows};
 
 /// The tables of this crate, for callers that do not name `arrow-array` themselves.

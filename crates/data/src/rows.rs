@@ -5,14 +5,10 @@ use std::{collections::HashMap, fmt};
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use luthier_types::{Code, Column, DataType, Error};
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::{
-    arrow_schema,
-    cells::{Cells, Fit},
-    schema::named,
-};
+use crate::{arrow_schema, cell::Cell, cells::Cells, schema::named};
 
 /// What to do with a row that lacks a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +64,16 @@ impl RowParser {
     /// The schema of the tables.
     pub const fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    /// The columns of the tables.
+    pub(crate) fn columns(&self) -> &[(String, DataType)] {
+        &self.columns
+    }
+
+    /// Where a column is.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.places.get(name).copied()
     }
 
     /// Reads the text of a JSON array of objects. Keys that are no column are ignored. `null` and
@@ -192,7 +198,7 @@ impl<'p> Table<'p> {
             .filter(|(_, n)| **n == self.rows)
             .map(|((name, _), _)| name.as_str())
             .collect();
-        let error = lacking(self.rows, &names, unknown);
+        let error = lacking(&format!("row {}", self.rows), &names, unknown);
         self.fail(error)
     }
 
@@ -213,8 +219,9 @@ impl<'p> Table<'p> {
     }
 }
 
-/// The error for a row without some columns; `unknown` are the keys it has and that are no column.
-pub(crate) fn lacking(row: usize, names: &[&str], unknown: &[String]) -> Error {
+/// The error for a row or a table (`what`) without some columns; `unknown` are those it has and that
+/// are none of the model's.
+pub(crate) fn lacking(what: &str, names: &[&str], unknown: &[String]) -> Error {
     const SHOWN: usize = 20;
     let list = |names: &[String]| {
         let more = names.len().saturating_sub(SHOWN);
@@ -248,7 +255,7 @@ pub(crate) fn lacking(row: usize, names: &[&str], unknown: &[String]) -> Error {
     };
     Error::new(
         Code::BadRequest,
-        format!("row {row} lacks the {plural} {}", list(&owned)),
+        format!("{what} lacks the {plural} {}", list(&owned)),
     )
     .hint(hint)
 }
@@ -310,7 +317,15 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
                         let text = format!("row {} gives the column `{name}` twice", table.rows);
                         return Err(table.fail(Error::new(Code::BadRequest, text)));
                     }
-                    row.next_value_seed(Cell { table, place })?;
+                    let mut unfit = None;
+                    let cell = Cell {
+                        cells: &mut table.cells[place],
+                        unfit: &mut unfit,
+                    };
+                    row.next_value_seed(cell).map_err(|e| match unfit {
+                        Some(shown) => table.unfit(place, shown),
+                        None => e,
+                    })?;
                     table.filled[place] += 1;
                     guess = place + 1;
                 }
@@ -348,83 +363,6 @@ impl Visitor<'_> for Key<'_, '_> {
             unknown.push(key.to_owned());
         }
         Ok(place)
-    }
-}
-
-/// Reads a value into its column.
-struct Cell<'t, 'p> {
-    table: &'t mut Table<'p>,
-    place: usize,
-}
-
-impl Cell<'_, '_> {
-    fn put<E: serde::de::Error>(
-        self,
-        push: impl FnOnce(&mut Cells) -> Fit,
-        shown: impl FnOnce() -> String,
-    ) -> Result<(), E> {
-        let place = self.place;
-        push(&mut self.table.cells[place]).map_err(|_| self.table.unfit(place, shown()))
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Cell<'_, '_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Cell<'_, '_> {
-    type Value = ();
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.table.cells[self.place].null();
-        Ok(())
-    }
-    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
-        self.put(|cells| cells.bool(value), || value.to_string())
-    }
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        self.put(|cells| cells.int(value), || value.to_string())
-    }
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        self.put(|cells| cells.unsigned(value), || value.to_string())
-    }
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        self.put(|cells| cells.float(value), || value.to_string())
-    }
-    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<(), E> {
-        self.put(|cells| cells.text(value), || shown(value))
-    }
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let mut values = vec![];
-        if !matches!(self.table.cells[self.place], Cells::Vector(_)) {
-            return Err(self.table.unfit(self.place, "a list"));
-        }
-        while let Some(item) = items.next_element::<Option<f64>>().map_err(|_| {
-            A::Error::custom(format_args!(
-                "row {}: a vector holds something that is not a number",
-                self.table.rows
-            ))
-        })? {
-            values.push(item.unwrap_or(f64::NAN));
-        }
-        self.put(|cells| cells.vector(&values), || "a list".to_owned())
-    }
-    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
-        Err(self.table.unfit(self.place, "an object"))
-    }
-}
-
-/// A text value in quotes, cut to a length that a message bears.
-pub(crate) fn shown(text: &str) -> String {
-    const SHOWN: usize = 60;
-    match text.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("\"{}…\"", &text[..end]),
-        None => format!("\"{text}\""),
     }
 }
 

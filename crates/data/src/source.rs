@@ -164,11 +164,12 @@ pub(crate) fn bad_parquet(error: impl std::error::Error + Send + Sync + 'static)
 }
 
 /// A Parquet file on which the decoder gave up.
-fn damaged() -> Error {
+pub(crate) fn damaged() -> Error {
     bad_parquet(std::io::Error::other("its content is damaged"))
 }
 
-fn bad_csv(error: &arrow_schema::ArrowError) -> Error {
+/// CSV that does not read.
+pub(crate) fn bad_csv(error: &arrow_schema::ArrowError) -> Error {
     let text = error.to_string();
     let cause = ["Csv error: ", "Parser error: "]
         .iter()

@@ -83,9 +83,14 @@ fn headline(error: &Error) -> String {
     }
 }
 
+/// What a refusal says in one text; goes with the response, for those who put it otherwise.
+#[derive(Clone)]
+pub(crate) struct Said(pub(crate) String);
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self { error, status } = self;
+        let said = headline(&error);
         if error.code().fault() == Fault::Server {
             tracing::error!(error = %error.chain(), "request failed");
         } else {
@@ -93,7 +98,7 @@ impl IntoResponse for Failure {
         }
         let mut detail = json!({
             "code": status.as_u16(),
-            "message": headline(&error),
+            "message": said,
             "errors": [{
                 "reason": reason(error.code()),
                 "message": error.message(),
@@ -109,6 +114,7 @@ impl IntoResponse for Failure {
             status,
             &json!({ "error": detail, "api_version": API_VERSION, "kind": "ERROR" }),
         );
+        response.extensions_mut().insert(Said(said));
         if status == StatusCode::UNAUTHORIZED {
             response
                 .headers_mut()
@@ -124,6 +130,11 @@ impl IntoResponse for Failure {
         }
         response
     }
+}
+
+/// `200` with a document that has no envelope.
+pub(crate) fn bare(document: &Value) -> Response {
+    respond(StatusCode::OK, document)
 }
 
 /// `200` with one object.

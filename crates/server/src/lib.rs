@@ -10,6 +10,7 @@ mod envelope;
 mod extract;
 mod listing;
 pub mod machine;
+mod negotiate;
 mod retried;
 mod router;
 mod routes;

@@ -16,7 +16,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{auth::require_token, drain::drain_refused, envelope::Failure, routes};
 
-/// Every route of the server. All but `/healthz` want the token.
+/// Every route of the server. All want the token but those of health.
 pub fn router(app: Arc<App>) -> Router {
     let json_limit = usize::try_from(app.settings().max_json_bytes).unwrap_or(usize::MAX);
     Router::new()
@@ -35,12 +35,15 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(routes::explain::routes())
         .merge(routes::jobs::routes())
         .merge(routes::predict::routes())
+        .merge(routes::oip::routes())
         .merge(routes::revisions::routes())
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(json_limit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(&app), require_token))
+        .merge(routes::oip::open_routes())
+        .layer(from_fn(routes::oip::in_protocol))
         .layer(from_fn(drain_refused))
         .route("/healthz", get(|| async { "ok" }))
         .with_state(app)

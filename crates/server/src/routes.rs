@@ -13,6 +13,7 @@ pub(crate) mod images;
 pub(crate) mod jobs;
 pub(crate) mod models;
 pub(crate) mod not_served;
+pub(crate) mod oip;
 pub(crate) mod predict;
 pub(crate) mod projects;
 pub(crate) mod revisions;

@@ -1,7 +1,8 @@
 //! Predict through the gateway to a model on a socket.
 
 use bytes::Bytes;
-use luthier_app::App;
+use luthier_app::{App, predict::Predict};
+use luthier_data::Format;
 use luthier_store::batching;
 use luthier_testkit::{Answer, World};
 use luthier_types::{
@@ -13,7 +14,14 @@ use serde_json::{Value, json};
 use crate::serving;
 
 async fn predict(app: &App, body: Value) -> Result<Value> {
-    let answer = app.predict(Bytes::from(body.to_string()), vec![]).await?;
+    let request = Predict {
+        model: None,
+        body: Bytes::from(body.to_string()),
+        format: Format::Json,
+        answer: Format::Json,
+        chunk_size: None,
+    };
+    let answer = app.predict(request, vec![]).await?;
     Ok(serde_json::from_slice(&answer).unwrap())
 }
 

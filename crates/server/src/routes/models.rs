@@ -10,6 +10,7 @@ use axum::{
 use luthier_app::{
     App,
     models::{CreateModel, Infer},
+    names::{ModelName, Version},
 };
 use luthier_types::ModelId;
 use serde::Deserialize;
@@ -83,8 +84,11 @@ struct Names {
 }
 
 async fn resolve(State(app): State<Arc<App>>, Query(names): Query<Names>) -> Answer {
-    let model = app
-        .resolve_model(&names.project, &names.model, names.version.as_deref())
-        .await?;
+    let name = ModelName {
+        project: names.project,
+        model: names.model,
+        version: names.version.map_or(Version::Oldest, Version::Named),
+    };
+    let model = app.resolve(&name).await?;
     Ok(data(views::model(&app, &model)))
 }

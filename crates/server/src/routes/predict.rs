@@ -1,25 +1,112 @@
-//! Predict. The rows of the answer are written straight into the envelope.
+//! Predict, in every form of rows.
 
 use std::sync::Arc;
 
 use axum::{
-    Router, body::Bytes, extract::State, http::header, response::IntoResponse as _, routing::post,
+    Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, header},
+    response::IntoResponse as _,
+    routing::post,
 };
-use luthier_app::App;
+use luthier_app::{
+    App,
+    names::{ModelName, ModelRef},
+    predict::Predict,
+};
+use luthier_data::Format;
+use luthier_types::ModelId;
+use serde::Deserialize;
 
-use crate::{envelope::Answer, extract::Body};
+use crate::{
+    envelope::Answer,
+    extract::{Body, Path, Query},
+    negotiate::{form_of_answer, form_of_body},
+};
 
-/// What stands around the rows.
+/// What stands around the rows of an answer in JSON.
 const BEFORE: &[u8] = br#"{"data":{"predictions":"#;
 const AFTER: &[u8] = br#"},"api_version":"3.0","kind":"NORMAL"}"#;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v3/predict", post(predict))
+    Router::new()
+        .route("/v3/predict", post(by_query))
+        .route("/v1/models/{id}/predict", post(by_id))
+        .route("/v1/models/{project}/{model}/predict", post(by_name))
 }
 
-async fn predict(State(app): State<Arc<App>>, Body(body): Body) -> Answer {
-    let mut answer = app.predict(body, BEFORE.to_vec()).await?;
-    answer.extend_from_slice(AFTER);
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    Ok((json, Bytes::from(answer)).into_response())
+/// What a request may say in its query string, since only JSON has room for it in the body.
+#[derive(Deserialize)]
+struct Options {
+    model_id: Option<ModelId>,
+    /// Instead of the id.
+    model: Option<String>,
+    chunk_size: Option<u64>,
+}
+
+async fn by_query(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Query(options): Query<Options>,
+    Body(body): Body,
+) -> Answer {
+    let model = match (options.model_id, options.model) {
+        (Some(id), _) => Some(ModelRef::Id(id)),
+        (None, Some(name)) => Some(name.parse()?),
+        (None, None) => None,
+    };
+    predict(&app, &headers, model, options.chunk_size, body).await
+}
+
+#[derive(Deserialize)]
+struct Chunks {
+    chunk_size: Option<u64>,
+}
+
+async fn by_id(
+    State(app): State<Arc<App>>,
+    Path(id): Path<ModelId>,
+    headers: HeaderMap,
+    Query(Chunks { chunk_size }): Query<Chunks>,
+    Body(body): Body,
+) -> Answer {
+    predict(&app, &headers, Some(ModelRef::Id(id)), chunk_size, body).await
+}
+
+async fn by_name(
+    State(app): State<Arc<App>>,
+    Path((project, model)): Path<(String, String)>,
+    headers: HeaderMap,
+    Query(Chunks { chunk_size }): Query<Chunks>,
+    Body(body): Body,
+) -> Answer {
+    let model = ModelRef::Name(ModelName::new(&project, &model));
+    predict(&app, &headers, Some(model), chunk_size, body).await
+}
+
+async fn predict(
+    app: &App,
+    headers: &HeaderMap,
+    model: Option<ModelRef>,
+    chunk_size: Option<u64>,
+    body: Bytes,
+) -> Answer {
+    let format = form_of_body(headers)?;
+    let form = form_of_answer(headers, format)?;
+    let request = Predict {
+        model,
+        body,
+        format,
+        answer: form,
+        chunk_size,
+    };
+    let is_json = form == Format::Json;
+    let before = if is_json { BEFORE.to_vec() } else { vec![] };
+    let mut answer = app.predict(request, before).await?;
+    if is_json {
+        answer.extend_from_slice(AFTER);
+    }
+    let media_type = [(header::CONTENT_TYPE, form.media_type())];
+    Ok((media_type, Bytes::from(answer)).into_response())
 }

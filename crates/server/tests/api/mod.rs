@@ -6,9 +6,13 @@ mod files;
 mod images;
 mod lists;
 mod models;
+mod oip;
 mod projects;
 mod refusals;
 mod starting;
+mod wire;
+
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -16,9 +20,9 @@ use axum::{
     http::{Method, Request, StatusCode, header},
 };
 use http_body_util::BodyExt as _;
-use luthier_testkit::{World, finished};
+use luthier_testkit::{Answer, FakeRunner, GOOD_PACKAGE, World, archive, finished};
 use luthier_types::JobStatus;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
 
 /// A server and the world below it.
@@ -34,6 +38,20 @@ impl Server {
         let world = World::new().await;
         let router = luthier_server::router(world.app.clone());
         Self { world, router }
+    }
+
+    /// A server with the model `p/m` of `Age` and `city`, whose score is a hundredth of the age.
+    async fn serving() -> (Self, String, FakeRunner) {
+        let server = Self::new().await;
+        let hundredth =
+            |row: &Map<String, Value>| json!(row["Age"].as_f64().map(|age| age / 100.0));
+        let runner = server.runner(hundredth);
+        let project = server.project("p").await;
+        let made = server.post("/v3/models", model_body("m", &project)).await;
+        let model = made["id"].as_str().unwrap().to_owned();
+        let job = server.deploy(&model).await;
+        server.done(&job).await;
+        (server, model, runner)
     }
 
     async fn send(&self, request: Request<Body>) -> (StatusCode, Value) {
@@ -110,6 +128,29 @@ impl Server {
             .await;
         assert_eq!(status, 200, "{file}");
         file["data"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Deploys a package to a model; gives the answer, which has the job.
+    async fn deploy(&self, model: &str) -> Value {
+        let package = archive(&[("package.py", GOOD_PACKAGE)]);
+        let file = self.upload("model_package.tar.gz", &package).await;
+        let path = format!("/v3/models/{model}/deploy-artifact");
+        self.post(&path, json!({ "file_id": file })).await
+    }
+
+    /// Lets the replicas of models be one process, which gives each row this score.
+    fn runner(
+        &self,
+        score: impl Fn(&Map<String, Value>) -> Value + Send + Sync + 'static,
+    ) -> FakeRunner {
+        let predict =
+            move |row: &Map<String, Value>| Map::from_iter([("score".to_owned(), score(row))]);
+        let socket = self.world.dir.path().join("r.sock");
+        let runner = FakeRunner::start(&socket, &["score"], Answer::Rows(Arc::new(predict)));
+        self.world
+            .controller
+            .sockets(vec![runner.socket().to_owned()]);
+        runner
     }
 
     async fn send_form(

@@ -1,15 +1,13 @@
 //! A model that does not answer: what clients wait for, and what they do not.
 
-use std::sync::Arc;
-
 use axum::{
     body::Body,
     http::{Method, header},
 };
 use http_body_util::BodyExt as _;
-use luthier_testkit::{Answer, Behaviour, FakeRunner, GOOD_PACKAGE, archive};
+use luthier_testkit::Behaviour;
 use luthier_types::{Code, Error};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::{Server, model_body, refusal};
@@ -68,22 +66,6 @@ async fn model(server: &Server) -> String {
     made["id"].as_str().unwrap().to_owned()
 }
 
-async fn deploy(server: &Server, model: &str) -> Value {
-    let package = archive(&[("package.py", GOOD_PACKAGE)]);
-    let file = server.upload("model_package.tar.gz", &package).await;
-    let path = format!("/v3/models/{model}/deploy-artifact");
-    server.post(&path, json!({ "file_id": file })).await
-}
-
-fn runner(server: &Server) -> FakeRunner {
-    let score = |_: &Map<String, Value>| Map::from_iter([("score".to_owned(), json!(0.5))]);
-    let socket = server.world.dir.path().join("r.sock");
-    let runner = FakeRunner::start(&socket, &["score"], Answer::Rows(Arc::new(score)));
-    let sockets = vec![runner.socket().to_owned()];
-    server.world.controller.sockets(sockets);
-    runner
-}
-
 #[tokio::test]
 async fn a_model_on_its_way_is_waited_for_and_one_that_is_not_is_refused() {
     let server = Server::new().await;
@@ -94,7 +76,7 @@ async fn a_model_on_its_way_is_waited_for_and_one_that_is_not_is_refused() {
 
     // Being built or started, until the controller says more.
     server.world.controller.behave(Behaviour::Hang);
-    let job = deploy(&server, &model).await;
+    let job = server.deploy(&model).await;
     starting(&server, &model).await;
 
     let failed = Error::new(Code::ModelServeError, "the model raised ValueError");
@@ -106,9 +88,9 @@ async fn a_model_on_its_way_is_waited_for_and_one_that_is_not_is_refused() {
     let message = unavailable(&server, &model).await;
     assert!(message.contains("no artifact"), "{message}");
 
-    let serves = runner(&server);
+    let serves = server.runner(|_| json!(0.5));
     server.world.controller.behave(Behaviour::Serve);
-    let job = deploy(&server, &model).await;
+    let job = server.deploy(&model).await;
     server.done(&job).await;
     // Its only replica ends, which the controller has not seen.
     drop(serves);
@@ -129,7 +111,7 @@ async fn before_its_first_revision_a_model_is_waited_for_as_long_as_its_job_is_o
     server.world = luthier_testkit::World::without_worker().await;
     server.router = luthier_server::router(server.world.app.clone());
     let model = model(&server).await;
-    let job = deploy(&server, &model).await;
+    let job = server.deploy(&model).await;
     let message = starting(&server, &model).await;
     let id = job["job"]["id"].as_str().unwrap();
     assert!(message.contains(id), "{message}");
