@@ -305,3 +305,28 @@ async fn without_any_network_a_wheelhouse_is_enough() {
         .await
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_that_are_withdrawn_or_missing_are_named() {
+    let world = World::new().await;
+    world.files("ourlib", "1.2");
+    let files = world.files("ourlib", "1.3");
+    let index = Index::start(&files, None);
+    index.yank("ourlib-1.3-py3-none-any.whl");
+    let sources = || index_only(index.url(""));
+
+    let lock = world.lock(sources(), "ourlib>=1.2\n").await.unwrap();
+    assert!(lock.text.starts_with("ourlib==1.2 "), "{}", lock.text);
+
+    for (line, words) in [
+        ("ourlib>=1.3\n", "withdrawn by its authors (yanked)"),
+        ("# first\nourlib==7.0\n", "ourlib==7.0"),
+    ] {
+        let refused = world.lock(sources(), line).await.unwrap_err();
+        assert_eq!(refused.code(), Code::RequirementsError);
+        let told = format!("{refused} {:?}", refused.next_step());
+        assert!(told.contains(words), "{told}");
+        let place = format!("line {} of requirements.txt", line.lines().count());
+        assert!(told.contains(&place), "{told}");
+    }
+}

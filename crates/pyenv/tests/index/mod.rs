@@ -1,13 +1,13 @@
 //! A package index on loopback, and packages to put on it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::Command,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -27,6 +27,8 @@ struct Shared {
     /// How many of the next requests are answered with 503.
     failures: AtomicUsize,
     requests: AtomicUsize,
+    /// Files that their authors withdrew.
+    yanked: Mutex<BTreeSet<String>>,
     /// Whether `/go` is there.
     go: AtomicBool,
     stopped: AtomicBool,
@@ -79,6 +81,13 @@ impl Index {
     #[allow(dead_code, reason = "each test program uses its own part")]
     pub(crate) fn fail(&self, count: usize) {
         self.shared.failures.store(count, Ordering::SeqCst);
+    }
+
+    /// Withdraws a file, as an author does.
+    #[allow(dead_code, reason = "each test program uses its own part")]
+    pub(crate) fn yank(&self, file: &str) {
+        assert!(self.shared.files.contains_key(file));
+        self.shared.yanked.lock().unwrap().insert(file.to_owned());
     }
 
     /// How many requests there were.
@@ -154,7 +163,15 @@ impl Shared {
             .files
             .keys()
             .filter(mine)
-            .map(|file| format!("<a href=\"/files/{file}\">{file}</a>\n"))
+            .map(|file| {
+                let is_yanked = self.yanked.lock().unwrap().contains(file);
+                let yanked = if is_yanked {
+                    " data-yanked=\"broken\""
+                } else {
+                    ""
+                };
+                format!("<a href=\"/files/{file}\"{yanked}>{file}</a>\n")
+            })
             .collect();
         if links.is_empty() {
             return ("404 Not Found", "text/plain", vec![]);
