@@ -1,6 +1,7 @@
 """An image of the user's own, in a registry, as the base of a deployment."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -166,6 +167,15 @@ def test_a_base_of_ones_own_is_pulled_once_and_used_as_it_is(
     with pytest.raises(Exception, match="cannot be reached"):
         model.update_artifact(model_dir=directory, deployment_params=params).wait(interval=1)
     assert model.predict(df=packages.DATA)["score"].tolist() == expected
+    ran = subprocess.run(
+        [harness.BINARY, "run", "--data", str(tmp_path / "run"), "--cache-dir", harness.CACHE]
+        + ["--image", pinned, str(directory), "--", "python", "-c"]
+        + ["import acme_lib, humanize, os; print(acme_lib.BONUS, os.environ['ACME_BONUS'])"],
+        env={**os.environ, "LUTHIER_ALLOWED_REGISTRIES": f"{registry.host}/team"},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.split() == ["10", "0.5"], ran.stderr
     registry.start()
     project.delete()
 
