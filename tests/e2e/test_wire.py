@@ -142,6 +142,18 @@ def test_every_form_gives_what_the_model_says(server, model, form):
     pd.testing.assert_frame_equal(predict(server, mixed, form), expected(frame))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_every_answer_says_where_its_time_went(server, model, form):
+    frame = pd.concat([FRAME.assign(a=[0.1, -2.5, 3.0])] * 200, ignore_index=True)
+    header = post(server, write(frame, form), form).headers["Server-Timing"]
+    spent = {name: float(ms) for name, ms in (part.split(";dur=") for part in header.split(", "))}
+    parts = ["parse", "queue", "transfer", "frame", "model", "encode"]
+    assert list(spent) == [*parts, "total"]
+    assert all(spent[part] > 0 for part in parts), header
+    # One call, so that nothing is counted twice.
+    assert sum(spent[part] for part in parts) <= spent["total"], header
+
+
 @pytest.mark.parametrize("accept", FORMS)
 def test_the_answer_may_have_another_form(server, model, accept):
     for form in (STREAM, PARQUET, CSV):

@@ -5,10 +5,14 @@ mod answer;
 pub(crate) mod request;
 mod run;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use luthier_data::RecordBatch;
 use luthier_explain::{DEFAULT_MAX_BATCH_ROWS, Method, Problem};
+use luthier_gateway::{Part, Timings};
 use luthier_store::deployments;
 use luthier_types::{Code, Digest, Error, ModelId, Result, RevisionId, Task};
 use serde_json::Value;
@@ -27,13 +31,14 @@ use request::{Asked, Source};
 const LONGEST: Duration = Duration::from_secs(90);
 
 impl App {
-    /// Explains one prediction; the answer has the fields of `POST /v3/explain`.
+    /// Explains one prediction; the answer has the fields of `POST /v3/explain`. Where the time goes
+    /// is added to `timings`.
     ///
     /// # Errors
     /// `BadRequest` for anything in the request, `NotSupported` for methods and sources that are
     /// not served, `NotFound`, `ModelStarting` or `ModelUnavailable`, `PredictTimeout` naming what to
     /// lower, and what the model itself fails with.
-    pub async fn explain(&self, request: ExplainRequest) -> Result<Value> {
+    pub async fn explain(&self, request: ExplainRequest, timings: &Arc<Timings>) -> Result<Value> {
         let limit = self.deps.settings.explain_timeout.min(LONGEST);
         let deadline = Instant::now() + limit;
         let late = || {
@@ -46,7 +51,8 @@ impl App {
                  more cpu or replicas.",
             )
         };
-        match tokio::time::timeout_at(deadline.into(), self.explain_by(request, deadline)).await {
+        let explained = self.explain_by(request, deadline, timings);
+        match tokio::time::timeout_at(deadline.into(), explained).await {
             Err(_) => Err(late()),
             Ok(Err(error))
                 if error.code() == Code::PredictTimeout && Instant::now() >= deadline =>
@@ -57,7 +63,13 @@ impl App {
         }
     }
 
-    async fn explain_by(&self, request: ExplainRequest, deadline: Instant) -> Result<Value> {
+    async fn explain_by(
+        &self,
+        request: ExplainRequest,
+        deadline: Instant,
+        timings: &Arc<Timings>,
+    ) -> Result<Value> {
+        let parsing = timings.start(Part::Parse);
         let serving = self.serving(request.model_id).await?;
         check_task(&serving)?;
         let asked = Asked::new(&request, serving.card.xai_params.as_ref())?;
@@ -69,18 +81,21 @@ impl App {
             .transpose()?;
         let row = self.row(&serving, source).await?;
         let revision = self.serving_revision(request.model_id).await?;
+        drop(parsing);
         let result = match asked {
             Asked::Custom(name) => {
-                self.explain_custom(&serving, &name, &row, revision, deadline)
+                self.explain_custom(&serving, &name, &row, revision, deadline, timings)
                     .await
             }
             Asked::Method(method) => {
                 let outputs = self
-                    .outputs(&serving, &row, request.top_n_class, deadline)
+                    .outputs(&serving, &row, request.top_n_class, deadline, timings)
                     .await?;
+                let parsing = timings.start(Part::Parse);
                 let reference = self.method_reference(&serving, &method, reference).await?;
+                drop(parsing);
                 self.explain_method(
-                    &serving, method, row, reference, outputs, revision, deadline,
+                    &serving, method, row, reference, outputs, revision, deadline, timings,
                 )
                 .await
             }
@@ -130,6 +145,7 @@ impl App {
         row: &RecordBatch,
         top: Option<u64>,
         deadline: Instant,
+        timings: &Timings,
     ) -> Result<Vec<String>> {
         let all = &serving.card.spec.outputs;
         let top = match top {
@@ -147,7 +163,7 @@ impl App {
         let answer = match self
             .deps
             .gateway
-            .predict(model, row.clone(), deadline)
+            .predict_timed(model, row.clone(), deadline, timings)
             .await
         {
             Err(error) if error.code() == Code::ModelUnavailable => {
@@ -195,6 +211,7 @@ impl App {
         outputs: Vec<String>,
         revision: Option<RevisionId>,
         deadline: Instant,
+        timings: &Arc<Timings>,
     ) -> Result<Value> {
         let mut receipt = Receipt {
             seed: 0,
@@ -214,13 +231,17 @@ impl App {
             seed: receipt.seed,
             max_batch_rows: DEFAULT_MAX_BATCH_ROWS,
         };
-        let predictor = self.deps.gateway.predictor(serving.card.id);
+        let predictor = self
+            .deps
+            .gateway
+            .predictor(serving.card.id, Arc::clone(timings));
         let replicas = self
             .deps
             .gateway
             .stats(serving.card.id)
             .map_or(1, |s| s.replicas);
-        let explanation = run::explain(&predictor, problem, replicas, deadline).await?;
+        let explanation = run::explain(&predictor, problem, replicas, deadline, timings).await?;
+        let _encoding = timings.start(Part::Encode);
         receipt.model_rows = explanation.rows_evaluated;
         answer::of_explanation(&explanation, &row, receipt)
     }
@@ -232,12 +253,14 @@ impl App {
         row: &RecordBatch,
         revision: Option<RevisionId>,
         deadline: Instant,
+        timings: &Timings,
     ) -> Result<Value> {
         let hook = self
             .deps
             .gateway
-            .custom_explain(serving.card.id, name, row, deadline)
+            .custom_explain(serving.card.id, name, row, deadline, timings)
             .await?;
+        let _encoding = timings.start(Part::Encode);
         let receipt = Receipt {
             seed: 0,
             method: name.to_owned(),

@@ -6,6 +6,7 @@ use luthier_data::{
     RecordBatch,
     tensor::{Tensor, TensorData, read_tensors},
 };
+use luthier_gateway::{Part, Timings};
 use luthier_store::models::Model;
 use luthier_types::{Code, Column, Error, Result};
 
@@ -47,8 +48,10 @@ impl App {
         model: &ModelName,
         tensors: Vec<Tensor>,
         wanted: &[&str],
+        timings: &Timings,
     ) -> Result<Inferred> {
         let deadline = Instant::now() + self.deps.settings.predict_timeout;
+        let parsing = timings.start(Part::Parse);
         let serving = self.serving(self.named(model).await?).await?;
         let has = |output: &&str| serving.card.spec.outputs.iter().any(|o| o == output);
         if let Some(unknown) = wanted.iter().find(|output| !has(output)) {
@@ -67,7 +70,10 @@ impl App {
         } else {
             read_tensors(&tensors, &serving.parser, bounds)?
         };
-        let table = self.predict_rows(&serving, rows, CHUNK, deadline).await?;
+        drop(parsing);
+        let table = self
+            .predict_rows(&serving, rows, CHUNK, deadline, timings)
+            .await?;
         Ok(Inferred { serving, table })
     }
 }

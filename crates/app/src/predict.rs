@@ -7,6 +7,7 @@ use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use luthier_data::{Format, empty_table, read_table, write_table};
+use luthier_gateway::{Part, Timings};
 use luthier_types::{Code, Error, ModelId, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -50,17 +51,27 @@ struct Body<'a> {
 
 impl App {
     /// Predicts the rows of a request and appends the answer to `out`: the outputs of each row, in
-    /// order; as JSON, an array of objects.
+    /// order; as JSON, an array of objects. Where the time goes is added to `timings`.
     ///
     /// # Errors
     /// `BadRequest` for a malformed body or rows that do not fit the model's inputs, `TooLarge` for
     /// more rows or bytes than are taken at once, `NotFound` for the model, `ModelStarting` or
     /// `ModelUnavailable` saying why it does not serve, and what the model itself fails with.
-    pub async fn predict(&self, request: Predict, mut out: Vec<u8>) -> Result<Vec<u8>> {
+    pub async fn predict(
+        &self,
+        request: Predict,
+        mut out: Vec<u8>,
+        timings: &Timings,
+    ) -> Result<Vec<u8>> {
         let deadline = Instant::now() + self.deps.settings.predict_timeout;
         let answer_form = request.answer;
+        let parsing = timings.start(Part::Parse);
         let (serving, rows, chunk) = self.read(request).await?;
-        let answer = self.predict_rows(&serving, rows, chunk, deadline).await?;
+        drop(parsing);
+        let answer = self
+            .predict_rows(&serving, rows, chunk, deadline, timings)
+            .await?;
+        let _encoding = timings.start(Part::Encode);
         if answer.num_rows() > HEAVY_ROWS {
             heavy(move || {
                 write_table(&answer, answer_form, &mut out)?;
@@ -131,6 +142,7 @@ impl App {
         rows: RecordBatch,
         chunk: usize,
         deadline: Instant,
+        timings: &Timings,
     ) -> Result<RecordBatch> {
         if rows.num_rows() == 0 {
             return Ok(empty_table(&serving.outputs()));
@@ -138,13 +150,13 @@ impl App {
         let model = serving.card.id;
         let gateway = &self.deps.gateway;
         let result = if rows.num_rows() <= chunk {
-            gateway.predict(model, rows, deadline).await
+            gateway.predict_timed(model, rows, deadline, timings).await
         } else {
             let starts = (0..rows.num_rows()).step_by(chunk);
             let parts: Result<Vec<RecordBatch>> = stream::iter(starts)
                 .map(|start| {
                     let part = rows.slice(start, chunk.min(rows.num_rows() - start));
-                    gateway.predict(model, part, deadline)
+                    gateway.predict_timed(model, part, deadline, timings)
                 })
                 .buffered(UNDERWAY)
                 .try_collect()

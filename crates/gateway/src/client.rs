@@ -4,13 +4,11 @@
 use std::{path::Path, time::Instant};
 
 use arrow_array::RecordBatch;
-use bytes::Bytes;
-use http::StatusCode;
 use luthier_types::{Code, Error, Result, runner::Ready};
 
 use crate::{
     call::{self, Call},
-    connection::{Connection, Failure},
+    connection::{Answer, Connection, Failure},
 };
 
 /// Largest answer taken, in bytes.
@@ -22,7 +20,7 @@ const LIMIT: usize = 256 << 20;
 /// `ModelUnavailable` when it does not answer (yet), `PredictTimeout` at `deadline`, `Internal`
 /// when its answer is not the contract's.
 pub async fn ready(socket: &Path, deadline: Instant) -> Result<Ready> {
-    let (_, body) = ask(socket, &Call::get("/v2/health/ready"), deadline).await?;
+    let Answer { body, .. } = ask(socket, &Call::get("/v2/health/ready"), deadline).await?;
     serde_json::from_slice(&body).map_err(|e| Error::internal("reading the runner's state", e))
 }
 
@@ -31,8 +29,8 @@ pub async fn ready(socket: &Path, deadline: Instant) -> Result<Ready> {
 /// # Errors
 /// As [`ready`].
 pub async fn live(socket: &Path, deadline: Instant) -> Result<()> {
-    let (status, body) = ask(socket, &Call::get("/v2/health/live"), deadline).await?;
-    call::refusal(status, &body).map_or(Ok(()), Err)
+    let answer = ask(socket, &Call::get("/v2/health/live"), deadline).await?;
+    call::refusal(answer.status, &answer.body).map_or(Ok(()), Err)
 }
 
 /// One predict, checked against `outputs` like any that the gateway sends.
@@ -45,10 +43,10 @@ pub async fn predict(
     outputs: &[String],
     deadline: Instant,
 ) -> Result<RecordBatch> {
-    let (status, body) = ask(socket, &Call::predict(inputs)?, deadline).await?;
-    match call::refusal(status, &body) {
+    let answer = ask(socket, &Call::predict(inputs)?, deadline).await?;
+    match call::refusal(answer.status, &answer.body) {
         Some(error) => Err(error),
-        None => call::prediction(body, outputs, inputs.num_rows()),
+        None => call::prediction(answer.body, outputs, inputs.num_rows()),
     }
 }
 
@@ -62,14 +60,14 @@ pub async fn custom_explain(
     inputs: &RecordBatch,
     deadline: Instant,
 ) -> Result<serde_json::Value> {
-    let (status, body) = ask(socket, &Call::hook(name, inputs)?, deadline).await?;
-    match call::refusal(status, &body) {
+    let answer = ask(socket, &Call::hook(name, inputs)?, deadline).await?;
+    match call::refusal(answer.status, &answer.body) {
         Some(error) => Err(error),
-        None => call::json(&body),
+        None => call::json(&answer.body),
     }
 }
 
-async fn ask(socket: &Path, call: &Call, deadline: Instant) -> Result<(StatusCode, Bytes)> {
+async fn ask(socket: &Path, call: &Call, deadline: Instant) -> Result<Answer> {
     let request = call.request(deadline)?;
     let work = async {
         let mut connection = Connection::open(socket).await?;

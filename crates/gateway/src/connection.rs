@@ -18,10 +18,22 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use luthier_types::runner::TIMING_HEADER;
 use tokio::net::UnixStream;
+
+use crate::timings::Inside;
 
 type Driver = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
 type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+    /// What the replica says of the time that it took.
+    pub(crate) inside: Inside,
+}
 
 /// Why an exchange failed.
 #[derive(Debug)]
@@ -93,13 +105,16 @@ impl Connection {
         &mut self,
         request: Request<Full<Bytes>>,
         limit: usize,
-    ) -> Result<(StatusCode, Bytes), Failure> {
+    ) -> Result<Answer, Failure> {
         let Self { sender, driver, .. } = self;
         let broken = |e: hyper::Error| Failure::Broken(e.into());
         let mut work = pin!(async {
             sender.ready().await.map_err(broken)?;
             let response = sender.send_request(request).await.map_err(broken)?;
             let status = response.status();
+            let timing = response.headers().get(TIMING_HEADER);
+            let timing = timing.and_then(|value| value.to_str().ok());
+            let inside = timing.map(Inside::read).unwrap_or_default();
             let mut body = response.into_body();
             let mut first = Bytes::new();
             let mut rest = BytesMut::new();
@@ -120,12 +135,16 @@ impl Connection {
                     rest.extend_from_slice(&data);
                 }
             }
-            let bytes = if rest.is_empty() {
+            let body = if rest.is_empty() {
                 first
             } else {
                 rest.freeze()
             };
-            Ok((status, bytes))
+            Ok(Answer {
+                status,
+                body,
+                inside,
+            })
         });
         poll_fn(|cx| {
             loop {

@@ -18,6 +18,7 @@ use crate::{
     call::Call,
     model::{self, Model, Serving},
     replica::Replica,
+    timings::Timings,
 };
 
 /// Bounds of the gateway.
@@ -105,6 +106,7 @@ pub struct Gateway {
 pub struct ModelPredictor {
     gateway: Arc<Gateway>,
     model: ModelId,
+    timings: Arc<Timings>,
 }
 
 // === impl Gateway ===
@@ -180,7 +182,22 @@ impl Gateway {
         inputs: RecordBatch,
         deadline: Instant,
     ) -> Result<RecordBatch> {
-        self.model(model)?.predict(inputs, deadline).await
+        self.predict_timed(model, inputs, deadline, &Timings::default())
+            .await
+    }
+
+    /// As [`Gateway::predict`]; adds to `timings` where the time went, also of what fails.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict`].
+    pub async fn predict_timed(
+        &self,
+        model: ModelId,
+        inputs: RecordBatch,
+        deadline: Instant,
+        timings: &Timings,
+    ) -> Result<RecordBatch> {
+        self.model(model)?.predict(inputs, deadline, timings).await
     }
 
     /// Calls the explain hook `name` of the package of `model`.
@@ -193,16 +210,19 @@ impl Gateway {
         name: &str,
         inputs: &RecordBatch,
         deadline: Instant,
+        timings: &Timings,
     ) -> Result<serde_json::Value> {
         let call = Call::hook(name, inputs)?;
-        self.model(model)?.explain(call, deadline).await
+        self.model(model)?.explain(call, deadline, timings).await
     }
 
-    /// The predictor of `model`, whether it serves now or not.
-    pub fn predictor(self: &Arc<Self>, model: ModelId) -> ModelPredictor {
+    /// The predictor of `model`, whether it serves now or not. It adds to `timings` where its time
+    /// goes.
+    pub fn predictor(self: &Arc<Self>, model: ModelId, timings: Arc<Timings>) -> ModelPredictor {
         ModelPredictor {
             gateway: self.clone(),
             model,
+            timings,
         }
     }
 
@@ -268,6 +288,8 @@ impl Retired {
 #[async_trait]
 impl Predictor for ModelPredictor {
     async fn predict(&self, inputs: RecordBatch, deadline: Instant) -> Result<RecordBatch> {
-        self.gateway.predict(self.model, inputs, deadline).await
+        self.gateway
+            .predict_timed(self.model, inputs, deadline, &self.timings)
+            .await
     }
 }

@@ -29,8 +29,10 @@ mod model;
 mod place;
 mod queue;
 mod replica;
+mod timings;
 mod together;
 mod turns;
 
 pub use errors::runner_error;
 pub use gateway::{Gateway, ModelPredictor, Options, Package, ReplicaEndpoint, Retired, Stats};
+pub use timings::{Clock, Part, Timings};

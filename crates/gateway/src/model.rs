@@ -12,7 +12,7 @@ use std::{
 use arrow_array::RecordBatch;
 use bytes::Bytes;
 use futures::future::try_join_all;
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::Full;
 use luthier_types::{Code, Error, Result};
 use tokio::sync::Notify;
@@ -20,12 +20,13 @@ use tokio::sync::Notify;
 use crate::{
     call::{self, Call},
     company::Company,
-    connection::Failure,
+    connection::{self, Failure},
     gateway::{Options, Package, Stats},
     join::{joined, split},
     place::Place,
     queue::Queue,
     replica::Replica,
+    timings::{Clock, Part, Timings},
     turns::{Met, Question, Route, Turn, Waiter},
 };
 
@@ -109,17 +110,20 @@ impl Model {
         self: &Arc<Self>,
         inputs: RecordBatch,
         deadline: Instant,
+        timings: &Timings,
     ) -> Result<RecordBatch> {
         let answer = async {
             let Some(parts) = split(&inputs, self.idle_for_parts()) else {
-                return self.predict_whole(inputs, deadline).await;
+                return self.predict_whole(inputs, deadline, timings).await;
             };
-            let asked = parts.into_iter().map(|p| self.predict_whole(p, deadline));
+            let asked = parts
+                .into_iter()
+                .map(|part| self.predict_whole(part, deadline, timings));
             let answers = try_join_all(asked).await?;
             match joined(answers.iter()) {
                 Ok(answer) => Ok(answer),
                 // The model chose other types for some part: it is to see the whole.
-                Err(_) => self.predict_whole(inputs, deadline).await,
+                Err(_) => self.predict_whole(inputs, deadline, timings).await,
             }
         };
         self.counted(deadline, answer).await
@@ -129,10 +133,12 @@ impl Model {
         self: &Arc<Self>,
         inputs: RecordBatch,
         deadline: Instant,
+        timings: &Timings,
     ) -> Result<RecordBatch> {
         let rows = inputs.num_rows();
         let question = Question::predict(inputs);
-        match self.attempts(&question, deadline).await? {
+        let mut clock = timings.start(Part::Queue);
+        match self.attempts(&question, deadline, &mut clock).await? {
             Answer::Part(table) => Ok(table),
             Answer::Body(body, serving) => call::prediction(body, &serving.package.outputs, rows),
         }
@@ -153,10 +159,12 @@ impl Model {
         self: &Arc<Self>,
         call: Call,
         deadline: Instant,
+        timings: &Timings,
     ) -> Result<serde_json::Value> {
         let question = Question::hook(call);
         let answer = async {
-            match self.attempts(&question, deadline).await? {
+            let mut clock = timings.start(Part::Queue);
+            match self.attempts(&question, deadline, &mut clock).await? {
                 Answer::Body(body, _) => call::json(&body),
                 Answer::Part(_) => Err(Error::internal("calling a hook", "it was joined")),
             }
@@ -182,7 +190,13 @@ impl Model {
     /// Sends until one replica answers. A replica that cannot be reached costs nothing, for it has
     /// not seen the request; a connection that broke after the request was sent is tried once
     /// more and no oftener, so that a request that ends replicas does not end them all.
-    async fn attempts(self: &Arc<Self>, question: &Question, deadline: Instant) -> Result<Answer> {
+    /// `clock` counts for the queue, and after the answer for the way back.
+    async fn attempts(
+        self: &Arc<Self>,
+        question: &Question,
+        deadline: Instant,
+        clock: &mut Clock<'_>,
+    ) -> Result<Answer> {
         let mut route = Route::default();
         let mut call = None;
         // How the replica that got the request ended.
@@ -195,29 +209,35 @@ impl Model {
             };
             let (place, serving) = match turn {
                 Turn::Go(place, serving) => (place, serving),
-                Turn::Part(table) => return Ok(Answer::Part(table)),
+                Turn::Part(table, took, inside) => {
+                    clock.answered(Some(took), inside, Part::Transfer);
+                    return Ok(Answer::Part(table));
+                }
                 Turn::Again(met) => {
                     route.met(met);
                     continue;
                 }
             };
+            clock.switch(Part::Transfer);
             let request = match &call {
                 Some(call) => call,
                 None => &*call.insert(question.call()?),
             }
             .request(deadline)?;
             let replica = place.id();
+            clock.switch(Part::Model);
             let began = Instant::now();
             match self.exchange(place, request).await {
-                Ok((status, body)) => {
-                    if let Some(error) = call::refusal(status, &body) {
+                Ok(answer) => {
+                    if let Some(error) = call::refusal(answer.status, &answer.body) {
                         return Err(error);
                     }
+                    clock.answered(None, answer.inside, Part::Transfer);
                     if question.is_small() && serving.package.batching {
                         let took = began.elapsed();
                         self.state().company.went_well(1, question.rows(), took);
                     }
-                    return Ok(Answer::Body(body, serving));
+                    return Ok(Answer::Body(answer.body, serving));
                 }
                 Err(Failure::TooLarge) => return Err(call::too_large(self.options.max_answer)),
                 Err(Failure::Connect(_)) => route.met(Met::Unreachable(replica)),
@@ -227,6 +247,7 @@ impl Model {
                     route.met(Met::Broken(replica));
                 }
             }
+            clock.switch(Part::Queue);
         }
     }
 
@@ -235,7 +256,7 @@ impl Model {
         &self,
         place: Place,
         request: Request<Full<Bytes>>,
-    ) -> std::result::Result<(StatusCode, Bytes), Failure> {
+    ) -> std::result::Result<connection::Answer, Failure> {
         self.calls.fetch_add(1, Ordering::Relaxed);
         let replica = place.id();
         let Options {

@@ -9,12 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::Request;
 use http_body_util::Full;
 use luthier_types::ReplicaId;
 
 use crate::{
-    connection::{Connection, Failure, HangUp},
+    connection::{Answer, Connection, Failure, HangUp},
     model::Model,
     replica::Replica,
 };
@@ -33,7 +33,7 @@ impl Drop for Place {
     }
 }
 
-type Exchanged = Result<(StatusCode, Bytes), Failure>;
+type Exchanged = Result<Answer, Failure>;
 type Work = Pin<Box<dyn Future<Output = (Connection, Place, Exchanged)> + Send>>;
 
 /// An exchange under way. A call of Python code cannot be interrupted: when the asker leaves, the

@@ -1,6 +1,9 @@
 //! One call of the model for several requests.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arrow_array::RecordBatch;
 use luthier_types::Result;
@@ -12,6 +15,7 @@ use crate::{
     model::{Model, Serving},
     place::Place,
     queue::Waits as _,
+    timings::Inside,
     turns::{Met, Turn, Waiter},
 };
 
@@ -51,11 +55,11 @@ pub(crate) async fn predict(
         () = all_left(&mut group) => return,
     };
     match answer {
-        Ok(table) => {
+        Ok((table, took, inside)) => {
             model.answered_together(entries);
             let rows: Vec<usize> = group.iter().map(Waiter::rows).collect();
             for (waiter, part) in group.into_iter().zip(parted(&table, rows.into_iter())) {
-                let _ = waiter.turn.send(Turn::Part(part));
+                let _ = waiter.turn.send(Turn::Part(part, took, inside));
             }
         }
         Err(met) => {
@@ -66,7 +70,7 @@ pub(crate) async fn predict(
     }
 }
 
-/// The answer of the model to `table`, or what was met instead.
+/// The answer of the model to `table` and the time it took, or what was met instead.
 async fn ask(
     model: &Model,
     place: Place,
@@ -74,15 +78,19 @@ async fn ask(
     entries: usize,
     table: Result<RecordBatch>,
     deadline: Instant,
-) -> Result<std::result::Result<RecordBatch, Met>> {
+) -> Result<std::result::Result<(RecordBatch, Duration, Inside), Met>> {
     let table = table?;
     let replica = place.id();
     let request = Call::predict(&table)?.request(deadline)?;
     let began = Instant::now();
     let answer = match model.exchange(place, request).await {
-        Ok((status, body)) => match call::refusal(status, &body) {
+        Ok(answer) => match call::refusal(answer.status, &answer.body) {
             Some(error) => Err(error),
-            None => call::prediction(body, &serving.package.outputs, table.num_rows()),
+            None => {
+                let outputs = &serving.package.outputs;
+                call::prediction(answer.body, outputs, table.num_rows())
+                    .map(|table| (table, answer.inside))
+            }
         },
         Err(Failure::Connect(_)) => return Ok(Err(Met::Unreachable(replica))),
         Err(Failure::Broken(_)) => return Ok(Err(Met::Broken(replica))),
@@ -90,9 +98,10 @@ async fn ask(
     };
     let company = &mut model.state().company;
     Ok(match answer {
-        Ok(answer) => {
-            company.went_well(entries, table.num_rows(), began.elapsed());
-            Ok(answer)
+        Ok((answer, inside)) => {
+            let took = began.elapsed();
+            company.went_well(entries, table.num_rows(), took);
+            Ok((answer, took, inside))
         }
         Err(error) => {
             tracing::debug!(error = %error.chain(), entries, "joined requests are asked alone");

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, MutexGuard},
-    time::Instant as Deadline,
+    time::{Duration, Instant as Deadline},
 };
 
 use arrow_array::RecordBatch;
@@ -19,6 +19,7 @@ use crate::{
     place::Place,
     queue::{Bounds, Ticket, Waits},
     replica::Replica,
+    timings::Inside,
     together,
 };
 
@@ -59,8 +60,8 @@ pub(crate) enum Met {
 pub(crate) enum Turn {
     /// A place, and what served when it was given.
     Go(Place, Arc<Serving>),
-    /// The request's part of the answer to a joined call.
-    Part(RecordBatch),
+    /// The request's part of the answer to a joined call, and the time that call took.
+    Part(RecordBatch, Duration, Inside),
     /// The joined call brought no answer.
     Again(Met),
 }

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use luthier_types::runner::TIMING_HEADER;
 use nix::{
     errno::Errno,
     sys::socket::{MsgFlags, recv},
@@ -235,10 +236,11 @@ impl Reader {
         &mut self,
         status: u16,
         media_type: &str,
+        timing: Option<&str>,
         body: &[u8],
         keep_alive: bool,
     ) -> io::Result<()> {
-        let mut out = Vec::with_capacity(body.len() + 160);
+        let mut out = Vec::with_capacity(body.len() + 256);
         let connection = if keep_alive {
             ""
         } else {
@@ -247,10 +249,14 @@ impl Reader {
         write!(
             out,
             "HTTP/1.1 {status} {}\r\ncontent-type: {media_type}\r\ncontent-length: {}\r\n\
-             {connection}\r\n",
+             {connection}",
             reason(status),
             body.len()
         )?;
+        if let Some(timing) = timing {
+            write!(out, "{TIMING_HEADER}: {timing}\r\n")?;
+        }
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(body);
         self.conn.write_all(&out)
     }

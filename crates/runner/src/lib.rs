@@ -23,6 +23,7 @@ mod process;
 mod serve;
 mod state;
 mod stream;
+mod watch;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use crate::{
     http::{Reader, Refused, Request},
     metrics,
     state::{InFlight, State},
+    watch::Watch,
 };
 
 const JSON: &str = "application/json";
@@ -23,6 +24,8 @@ struct Response {
     path: &'static str,
     status: u16,
     media_type: &'static str,
+    /// What the header [`TIMING_HEADER`](luthier_types::runner::TIMING_HEADER) says.
+    timing: Option<String>,
     body: Vec<u8>,
 }
 
@@ -37,7 +40,13 @@ pub(crate) fn overflow(mut reader: Reader, state: &State, hurry: Duration) {
         Err(Refused::Answer(..)) => busy("other"),
     };
     state.metrics.answered(response.path, response.status);
-    let _ = reader.respond(response.status, response.media_type, &response.body, false);
+    let _ = reader.respond(
+        response.status,
+        response.media_type,
+        None,
+        &response.body,
+        false,
+    );
 }
 
 fn busy(path: &'static str) -> Response {
@@ -118,6 +127,7 @@ fn send(reader: &mut Reader, state: &State, response: Response, keep_alive: bool
         .respond(
             response.status,
             response.media_type,
+            response.timing.as_deref(),
             &response.body,
             keep_alive,
         )
@@ -139,6 +149,7 @@ fn without_model(request: &Request, state: &State) -> Option<Response> {
             path: "metrics",
             status: 200,
             media_type: TEXT,
+            timing: None,
             body: metrics::text(state).into_bytes(),
         },
         _ if calls_model(request) => match state.model() {
@@ -190,15 +201,21 @@ fn with_model(request: &Request, state: &State, wanted: &dyn Fn() -> bool) -> Re
         Some(name) => ("custom-explain", Some(name)),
         None => ("predict", None),
     };
+    let watch = Watch::start();
+    let wanted = || {
+        watch.model_is_free();
+        wanted()
+    };
     let answer = catch_unwind(AssertUnwindSafe(|| match name {
-        Some(name) => explain(name, &request.body, state, wanted).map(|body| (JSON, body)),
-        None => predict(&request.body, state, wanted).map(|body| (ARROW_STREAM, body)),
+        Some(name) => explain(name, &request.body, state, &wanted, &watch).map(|body| (JSON, body)),
+        None => predict(&request.body, state, &wanted, &watch).map(|body| (ARROW_STREAM, body)),
     }));
     match answer {
         Ok(Ok((media_type, body))) => Response {
             path,
             status: 200,
             media_type,
+            timing: Some(watch.header()),
             body,
         },
         Ok(Err(failed)) => error(path, status(failed.kind), &failed),
@@ -210,11 +227,18 @@ fn with_model(request: &Request, state: &State, wanted: &dyn Fn() -> bool) -> Re
     }
 }
 
-fn predict(body: &[u8], state: &State, wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, RunnerError> {
+fn predict(
+    body: &[u8],
+    state: &State,
+    wanted: &dyn Fn() -> bool,
+    watch: &Watch,
+) -> Result<Vec<u8>, RunnerError> {
     let model = state.model()?;
     let table = decoded(body, state)?;
+    watch.waits_for_model();
     let _permit = state.permit();
     let (seconds, columns) = model.predict(&table, wanted)?;
+    watch.in_model(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     state.metrics.predicted(seconds, table.rows);
     encode::stream(&state.config.outputs, columns, table.rows)
 }
@@ -234,6 +258,7 @@ fn explain(
     body: &[u8],
     state: &State,
     wanted: &dyn Fn() -> bool,
+    watch: &Watch,
 ) -> Result<Vec<u8>, RunnerError> {
     let model = state.model()?;
     let name = percent_decoded(name)
@@ -245,8 +270,12 @@ fn explain(
             format!("an explanation is of one row, not {}", table.rows),
         ));
     }
+    watch.waits_for_model();
     let _permit = state.permit();
-    model.explain(&name, &table, wanted)
+    let json = model.explain(&name, &table, wanted)?;
+    // The frame of one row is not worth telling apart.
+    watch.in_model(watch.since_free());
+    Ok(json)
 }
 
 const fn status(kind: RunnerErrorKind) -> u16 {
@@ -288,6 +317,7 @@ fn json(path: &'static str, status: u16, body: &impl Serialize) -> Response {
         path,
         status,
         media_type: JSON,
+        timing: None,
         body,
     }
 }

@@ -1,10 +1,11 @@
 //! The envelopes every answer comes in, and the HTTP status of each error code.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use luthier_types::{Code, Error, Fault};
+use luthier_gateway::Timings;
+use luthier_types::{Code, Error, Fault, runner::TIMING_HEADER};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -130,6 +131,16 @@ impl IntoResponse for Failure {
         }
         response
     }
+}
+
+/// The answer with the header `Server-Timing`.
+pub(crate) fn timed(timings: &Timings, answer: Answer) -> Response {
+    let mut response = answer.into_response();
+    if let Ok(value) = HeaderValue::try_from(timings.header()) {
+        let name = HeaderName::from_static(TIMING_HEADER);
+        response.headers_mut().insert(name, value);
+    }
+    response
 }
 
 /// `200` with a document that has no envelope.

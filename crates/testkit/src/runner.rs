@@ -12,13 +12,14 @@ use std::{
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+    Request, Response, StatusCode, body::Incoming, header::HeaderValue, server::conn::http1,
+    service::service_fn,
 };
 use hyper_util::rt::TokioIo;
 use luthier_data::{Missing, RowParser};
 use luthier_types::{
     Column,
-    runner::{LoadPhase, Ready, RunnerError},
+    runner::{LoadPhase, Ready, RunnerError, TIMING_HEADER},
 };
 use serde_json::{Map, Value, json};
 use tokio::{
@@ -55,6 +56,9 @@ pub struct FakeRunner {
 }
 
 impl FakeRunner {
+    /// What it says of the time that each call took.
+    pub const TIMING: &str = "queue;dur=0.001, frame;dur=0.002, model;dur=0.003";
+
     /// Listens on `socket`, answering with `outputs` (all numbers).
     pub fn start(socket: &Path, outputs: &[&str], answer: Answer) -> Self {
         let listener = UnixListener::bind(socket).unwrap();
@@ -175,5 +179,7 @@ fn ready() -> Ready {
 fn reply(status: StatusCode, body: &[u8]) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(body)));
     *response.status_mut() = status;
+    let timing = HeaderValue::from_static(FakeRunner::TIMING);
+    response.headers_mut().insert(TIMING_HEADER, timing);
     response
 }

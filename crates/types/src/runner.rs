@@ -15,6 +15,10 @@ pub const TIMEOUT_HEADER: &str = "luthier-timeout-ms";
 /// use; see [`RunnerConfig::threads`].
 pub const THREADS_ENV: &str = "OMP_NUM_THREADS";
 
+/// Header of an answer by which the runner says where the time went, in milliseconds: waiting for
+/// the model to be free, making frames, and in the model.
+pub const TIMING_HEADER: &str = "server-timing";
+
 /// What a replica runs, wherever it runs.
 pub const COMMAND: [&str; 4] = [
     container::ENV_PYTHON,

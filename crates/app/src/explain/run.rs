@@ -5,6 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 use futures::{StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use luthier_data::RecordBatch;
 use luthier_explain::{Explanation, Machine, Problem, explain as start};
+use luthier_gateway::{Part, Timings};
 use luthier_ports::Predictor;
 use luthier_types::Result;
 
@@ -18,15 +19,20 @@ pub(crate) async fn explain(
     problem: Problem,
     replicas: usize,
     deadline: Instant,
+    timings: &Timings,
 ) -> Result<Explanation> {
+    let starting = timings.start(Part::Explain);
     let mut machine = heavy(move || start(problem)).await?;
+    drop(starting);
     let mut underway: FuturesOrdered<BoxFuture<'_, Result<RecordBatch>>> = FuturesOrdered::new();
     let mut told = None;
     let mut more = true;
     loop {
         let room = (replicas + 1).saturating_sub(underway.len());
+        let stepping = timings.start(Part::Explain);
         let (back, batches, exhausted) =
             heavy(move || step(machine, told, if more { room } else { 0 })).await?;
+        drop(stepping);
         machine = back;
         more &= !exhausted;
         for batch in batches {
@@ -37,6 +43,7 @@ pub(crate) async fn explain(
             None => break,
         }
     }
+    let _finishing = timings.start(Part::Explain);
     heavy(move || machine.finish()).await
 }
 

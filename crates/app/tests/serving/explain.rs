@@ -14,7 +14,7 @@ const CSV: &str = "id,a,b,c,y\ne1,1,1,z,5\ne2,3,2,x,13\n";
 
 async fn explain(world: &World, body: Value) -> Result<Value> {
     let request: ExplainRequest = serde_json::from_value(body).unwrap();
-    world.app.explain(request).await
+    world.app.explain(request, &Arc::default()).await
 }
 
 fn row() -> Value {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use luthier_app::{App, predict::Predict};
 use luthier_data::Format;
+use luthier_gateway::Timings;
 use luthier_store::batching;
 use luthier_testkit::{Answer, World};
 use luthier_types::{
@@ -21,7 +22,7 @@ async fn predict(app: &App, body: Value) -> Result<Value> {
         answer: Format::Json,
         chunk_size: None,
     };
-    let answer = app.predict(request, vec![]).await?;
+    let answer = app.predict(request, vec![], &Timings::default()).await?;
     Ok(serde_json::from_slice(&answer).unwrap())
 }
 

@@ -1,6 +1,8 @@
 //! Calls, and replicas that break the contract or their connections.
 
-use luthier_gateway::{Options, client};
+use std::sync::Arc;
+
+use luthier_gateway::{Options, Timings, client};
 use luthier_ports::Predictor as _;
 use luthier_types::{
     Code,
@@ -19,7 +21,7 @@ async fn predicts_over_one_kept_connection() {
     let (gateway, model) = serving(Options::default(), &[&runner]);
     for n in 0..20 {
         let answer = gateway
-            .predictor(model)
+            .predictor(model, Arc::default())
             .predict(rows(&[f64::from(n), 2.5]), soon())
             .await
             .unwrap();
@@ -218,7 +220,7 @@ async fn hooks_answer_json_and_their_names_cannot_leave_the_path() {
     let runner = Runner::start(Answer::Double).await;
     let (gateway, model) = serving(Options::default(), &[&runner]);
     let answer = gateway
-        .custom_explain(model, "lime", &rows(&[1.0]), soon())
+        .custom_explain(model, "lime", &rows(&[1.0]), soon(), &Timings::default())
         .await
         .unwrap();
     assert_eq!(answer, serde_json::json!({"hook": "lime"}));
@@ -227,14 +229,14 @@ async fn hooks_answer_json_and_their_names_cannot_leave_the_path() {
         ("../predict", "%2E%2E%2Fpredict"),
     ] {
         let answer = gateway
-            .custom_explain(model, name, &rows(&[1.0]), soon())
+            .custom_explain(model, name, &rows(&[1.0]), soon(), &Timings::default())
             .await
             .unwrap();
         assert_eq!(answer, serde_json::json!({ "hook": sent }));
     }
     runner.answer(Answer::Error(RunnerErrorKind::NoSuchHook));
     let error = gateway
-        .custom_explain(model, "lime", &rows(&[1.0]), soon())
+        .custom_explain(model, "lime", &rows(&[1.0]), soon(), &Timings::default())
         .await
         .unwrap_err();
     assert_eq!(error.code(), Code::NotSupported);

@@ -6,6 +6,7 @@ mod calls;
 mod joining;
 mod runner;
 mod splitting;
+mod timing;
 mod waiting;
 
 use std::{

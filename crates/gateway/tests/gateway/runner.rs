@@ -18,7 +18,9 @@ use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use luthier_types::runner::{LoadPhase, Ready, RunnerError, RunnerErrorKind, TIMEOUT_HEADER};
+use luthier_types::runner::{
+    LoadPhase, Ready, RunnerError, RunnerErrorKind, TIMEOUT_HEADER, TIMING_HEADER,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -26,6 +28,9 @@ use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
+
+/// What it says of the time that each call took.
+const TIMING: &str = "queue;dur=1, frame;dur=2, model;dur=3";
 
 /// How a predict is answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -267,7 +272,10 @@ async fn serve(
         return Ok(reply(false, &refusal(kind)));
     }
     if let Some(hook) = path.strip_prefix("/custom-explain/") {
-        return Ok(reply(true, &serde_json::json!({"hook": hook})));
+        let mut response = reply(true, &serde_json::json!({"hook": hook}));
+        let timing = http::HeaderValue::from_static(TIMING);
+        response.headers_mut().insert(TIMING_HEADER, timing);
+        return Ok(response);
     }
     let inputs = luthier_data::from_ipc(body).unwrap();
     shared.calls.lock().unwrap().push(inputs.num_rows());
@@ -281,7 +289,8 @@ async fn serve(
         Answer::Bytes(bytes) => bytes,
         answer => luthier_data::to_ipc(&table(&inputs, answer)).unwrap(),
     };
-    Ok(Response::new(Full::new(bytes.into())))
+    let response = Response::builder().header(TIMING_HEADER, TIMING);
+    Ok(response.body(Full::new(bytes.into())).unwrap())
 }
 
 fn table(inputs: &RecordBatch, answer: Answer) -> RecordBatch {

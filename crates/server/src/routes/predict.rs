@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::{HeaderMap, header},
-    response::IntoResponse as _,
+    response::{IntoResponse as _, Response},
     routing::post,
 };
 use luthier_app::{
@@ -16,11 +16,12 @@ use luthier_app::{
     predict::Predict,
 };
 use luthier_data::Format;
+use luthier_gateway::Timings;
 use luthier_types::ModelId;
 use serde::Deserialize;
 
 use crate::{
-    envelope::Answer,
+    envelope::{Answer, Failure, timed},
     extract::{Body, Path, Query},
     negotiate::{form_of_answer, form_of_body},
 };
@@ -50,10 +51,11 @@ async fn by_query(
     headers: HeaderMap,
     Query(options): Query<Options>,
     Body(body): Body,
-) -> Answer {
-    let model = match (options.model_id, options.model) {
+) -> Response {
+    let model = match (options.model_id, options.model.map(|name| name.parse())) {
         (Some(id), _) => Some(ModelRef::Id(id)),
-        (None, Some(name)) => Some(name.parse()?),
+        (None, Some(Ok(model))) => Some(model),
+        (None, Some(Err(error))) => return Failure::from(error).into_response(),
         (None, None) => None,
     };
     predict(&app, &headers, model, options.chunk_size, body).await
@@ -70,7 +72,7 @@ async fn by_id(
     headers: HeaderMap,
     Query(Chunks { chunk_size }): Query<Chunks>,
     Body(body): Body,
-) -> Answer {
+) -> Response {
     predict(&app, &headers, Some(ModelRef::Id(id)), chunk_size, body).await
 }
 
@@ -80,7 +82,7 @@ async fn by_name(
     headers: HeaderMap,
     Query(Chunks { chunk_size }): Query<Chunks>,
     Body(body): Body,
-) -> Answer {
+) -> Response {
     let model = ModelRef::Name(ModelName::new(&project, &model));
     predict(&app, &headers, Some(model), chunk_size, body).await
 }
@@ -91,22 +93,27 @@ async fn predict(
     model: Option<ModelRef>,
     chunk_size: Option<u64>,
     body: Bytes,
-) -> Answer {
-    let format = form_of_body(headers)?;
-    let form = form_of_answer(headers, format)?;
-    let request = Predict {
-        model,
-        body,
-        format,
-        answer: form,
-        chunk_size,
-    };
-    let is_json = form == Format::Json;
-    let before = if is_json { BEFORE.to_vec() } else { vec![] };
-    let mut answer = app.predict(request, before).await?;
-    if is_json {
-        answer.extend_from_slice(AFTER);
+) -> Response {
+    let timings = Timings::default();
+    let answer: Answer = async {
+        let format = form_of_body(headers)?;
+        let form = form_of_answer(headers, format)?;
+        let request = Predict {
+            model,
+            body,
+            format,
+            answer: form,
+            chunk_size,
+        };
+        let is_json = form == Format::Json;
+        let before = if is_json { BEFORE.to_vec() } else { vec![] };
+        let mut answer = app.predict(request, before, &timings).await?;
+        if is_json {
+            answer.extend_from_slice(AFTER);
+        }
+        let media_type = [(header::CONTENT_TYPE, form.media_type())];
+        Ok((media_type, Bytes::from(answer)).into_response())
     }
-    let media_type = [(header::CONTENT_TYPE, form.media_type())];
-    Ok((media_type, Bytes::from(answer)).into_response())
+    .await;
+    timed(&timings, answer)
 }

@@ -10,6 +10,7 @@ mod oip;
 mod projects;
 mod refusals;
 mod starting;
+mod timing;
 mod wire;
 
 use std::sync::Arc;

@@ -13,13 +13,14 @@ use axum::{
 };
 use luthier_app::{App, infer::Inferred};
 use luthier_data::tensor::{Datatype, Tensor, TensorData, Values, values};
+use luthier_gateway::{Part, Timings};
 use luthier_types::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Named;
 use crate::{
-    envelope::Answer,
+    envelope::{Answer, timed},
     extract::{Body, Path},
     negotiate::check_encoding,
 };
@@ -80,14 +81,22 @@ pub(super) async fn infer(
     Path(named): Path<Named>,
     headers: HeaderMap,
     Body(body): Body,
-) -> Answer {
-    check_encoding(&headers)?;
-    let name = named.name.clone();
-    let model = named.model()?;
-    let (tensors, asked) = read(&headers, &body)?;
-    let wanted: Vec<&str> = asked.outputs.iter().map(|o| o.name.as_str()).collect();
-    let inferred = app.infer(&model, tensors, &wanted).await?;
-    Ok(write(&name, &inferred, &asked)?)
+) -> Response {
+    let timings = Timings::default();
+    let answer: Answer = async {
+        check_encoding(&headers)?;
+        let name = named.name.clone();
+        let model = named.model()?;
+        let parsing = timings.start(Part::Parse);
+        let (tensors, asked) = read(&headers, &body)?;
+        drop(parsing);
+        let wanted: Vec<&str> = asked.outputs.iter().map(|o| o.name.as_str()).collect();
+        let inferred = app.infer(&model, tensors, &wanted, &timings).await?;
+        let _encoding = timings.start(Part::Encode);
+        Ok(write(&name, &inferred, &asked)?)
+    }
+    .await;
+    timed(&timings, answer)
 }
 
 /// The tensors of a request, and what is asked of the answer.
