@@ -41,9 +41,7 @@ impl Controller {
         let (b, s) = (behaviour.clone(), sockets.clone());
         let task = tokio::spawn(async move {
             loop {
-                let behaviour = b.lock().unwrap().clone();
-                let sockets = s.lock().unwrap().clone();
-                pass(&store, &gateway, &behaviour, &sockets).await;
+                pass(&store, &gateway, &b, &s).await;
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
@@ -71,14 +69,22 @@ impl Drop for Controller {
     }
 }
 
-async fn pass(store: &Store, gateway: &Gateway, behaviour: &Behaviour, sockets: &[PathBuf]) {
-    // Writes under the write lock, so that an observation never speaks of older intent.
+async fn pass(
+    store: &Store,
+    gateway: &Gateway,
+    behaviour: &Mutex<Behaviour>,
+    sockets: &Mutex<Vec<PathBuf>>,
+) {
+    // Writes under the write lock, so that an observation never speaks of older intent; and asks
+    // how to behave only then, so that what a test said before it wrote intent is followed.
     let mut db = store.write().await.unwrap();
+    let behaviour = behaviour.lock().unwrap().clone();
+    let sockets = sockets.lock().unwrap().clone();
     for d in deployments::list(&mut db).await.unwrap() {
         if d.observed_generation >= d.generation {
             continue;
         }
-        if let Some(seen) = observe(&d, behaviour) {
+        if let Some(seen) = observe(&d, &behaviour) {
             deployments::observe(&mut db, d.id, &seen).await.unwrap();
             if seen.phase == Phase::Ready {
                 let card = luthier_store::models::get(&mut db, d.model_id).await;
