@@ -16,8 +16,15 @@ import harness  # noqa: E402 (needs the path)
 import packages  # noqa: E402
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cgroup():
+    """Removes the cgroup that this run's containers had theirs in."""
+    yield
+    harness.remove_cgroup_parent()
+
+
 @pytest.fixture(scope="session")
-def server():
+def server(own_cgroup):
     before = harness.cgroups()
     server = harness.Server()
     os.environ["LUTHIER_URL"], os.environ["LUTHIER_TOKEN"] = server.url, server.token

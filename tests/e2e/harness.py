@@ -14,6 +14,8 @@ from pathlib import Path
 
 BINARY = os.environ["LUTHIER_BINARY"]
 CACHE = os.environ["LUTHIER_TEST_CACHE"]
+# Of this run alone, so that what is left can be told from what others run.
+CGROUP_PARENT = os.environ.setdefault("LUTHIER_CGROUP_PARENT", f"luthier-test-{os.getpid()}")
 
 
 def wait_for(condition, what: str, seconds: float = 60.0):
@@ -183,8 +185,14 @@ def process_is_there(pid: int) -> bool:
 
 
 def cgroups() -> set:
-    """Every cgroup of a container."""
+    """Every cgroup of a container of this run."""
     found = set()
-    for root in Path("/sys/fs/cgroup").glob("**/luthier"):
+    for root in Path("/sys/fs/cgroup").glob(f"**/{CGROUP_PARENT}"):
         found.update(str(path) for path in root.iterdir() if path.is_dir())
     return found
+
+
+def remove_cgroup_parent() -> None:
+    """Removes the cgroup above those of containers; fails when one is left."""
+    for root in Path("/sys/fs/cgroup").glob(f"**/{CGROUP_PARENT}"):
+        root.rmdir()

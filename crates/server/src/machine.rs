@@ -106,7 +106,8 @@ pub struct Layers {
 
 impl Machine {
     /// Opens the machine, making the directories that are missing. Packages and images come from
-    /// where this process's environment says ([`Sources::from_env`], [`Registries::from_env`]).
+    /// where this process's environment says ([`Sources::from_env`], [`Registries::from_env`]), and
+    /// containers have their cgroups below `LUTHIER_CGROUP_PARENT`, or `luthier`.
     ///
     /// # Errors
     /// `Internal` when a directory cannot be made; `ContainerFailed` when this machine has no
@@ -143,7 +144,11 @@ impl Machine {
         let layout = CacheLayout::new(cache).with_own(&data);
         let shim = std::env::current_exe()
             .map_err(|e| Error::internal("finding this program's own file", e))?;
-        let runtime = Arc::new(OciRuntime::new(RuntimeOptions::new(containers, shim))?);
+        let mut runtime_options = RuntimeOptions::new(containers, shim);
+        if let Some(parent) = cgroup_parent(std::env::var("LUTHIER_CGROUP_PARENT").ok())? {
+            runtime_options.cgroup_parent = parent;
+        }
+        let runtime = Arc::new(OciRuntime::new(runtime_options)?);
         let mut image_options = ImageOptions::new(layout.clone());
         image_options.runtime = Some(runtime.clone());
         image_options.registries = registries.allowed;
@@ -305,6 +310,22 @@ pub fn layout_of(data: &Path, cache: Option<&Path>) -> CacheLayout {
     CacheLayout::new(cache.map_or_else(|| data.join("cache"), Path::to_owned)).with_own(data)
 }
 
+/// The setting `LUTHIER_CGROUP_PARENT`, which becomes a path below every hierarchy.
+fn cgroup_parent(setting: Option<String>) -> Result<Option<String>> {
+    let plain = |name: &str| {
+        let known = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        name.chars().all(known) && !name.trim_matches('.').is_empty()
+    };
+    match setting {
+        Some(parent) if !parent.split('/').all(plain) => Err(Error::new(
+            Code::BadRequest,
+            format!("LUTHIER_CGROUP_PARENT is no name of a cgroup: `{parent}`"),
+        )
+        .hint("Give a name such as `luthier`, or several with `/` between them.")),
+        parent => Ok(parent),
+    }
+}
+
 fn own_images(data: &Path) -> PathBuf {
     data.join("images")
 }
@@ -320,4 +341,21 @@ fn absolute(path: &Path) -> Result<PathBuf> {
             .hint("Give a directory that can be written.")
             .source(e)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cgroup_parent;
+
+    #[test]
+    fn a_cgroup_is_a_path_of_plain_names() {
+        for good in ["luthier", "machine.slice/luthier-2"] {
+            let given = cgroup_parent(Some(good.to_owned())).unwrap();
+            assert_eq!(given.as_deref(), Some(good));
+        }
+        assert_eq!(cgroup_parent(None).unwrap(), None);
+        for bad in ["", "/luthier", "a//b", "../luthier", "a b", "luthier/"] {
+            assert!(cgroup_parent(Some(bad.to_owned())).is_err(), "{bad}");
+        }
+    }
 }
