@@ -12,7 +12,7 @@ from pathlib import Path
 
 BENCH = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BENCH))
-import run as serving  # noqa: E402  (the other benchmark, for its server)
+import luthier as serving  # noqa: E402  (the other benchmark, for its server)
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 STARTS = int(os.environ.get("STARTS", "5"))
@@ -204,11 +204,10 @@ class Starts:
     """Starts of one replica, with the environment's compiled modules and without."""
 
     def __init__(self, binary: str, work: Path):
-        serving.CACHE = CACHE
         self.luthier = serving.Luthier(binary)
         self.stash = work / "stash"
         self.stash.mkdir()
-        self.model, self.target, _ = self.luthier.deploy("pipeline", BENCH / "pipeline")
+        self.model, _ = self.luthier.deploy("pipeline", BENCH / "pipeline")
         self.deployment = serving.fdl.ModelDeployment.of(model_id=self.model.id)
         status = self.status()
         # On the file system of the environment, so that modules are moved and not copied.
@@ -216,11 +215,7 @@ class Starts:
         self.moved = []
 
     def status(self) -> dict:
-        request = serving.urllib.request.Request(
-            self.luthier.url + "/v1/deployments", headers={"Authorization": f"Bearer {self.luthier.token}"}
-        )
-        items = serving.json.load(serving.urllib.request.urlopen(request))["data"]["items"]
-        return next(item for item in items if item["model_id"] == str(self.model.id))
+        return self.luthier.status(self.model)
 
     def start(self) -> tuple:
         """Seconds from the wish to ready, and those of importing and loading as the runner tells."""
