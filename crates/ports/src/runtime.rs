@@ -111,6 +111,10 @@ pub struct ContainerStatus {
     pub state: ContainerState,
     /// Memory it uses now, in bytes, when running.
     pub memory: Option<u64>,
+    /// Most memory it has used so far, in bytes, file cache included, when running.
+    pub memory_peak: Option<u64>,
+    /// CPU time it has used so far, when running.
+    pub cpu_time: Option<Duration>,
     /// Its memory limit.
     pub memory_limit: Mebibytes,
 }

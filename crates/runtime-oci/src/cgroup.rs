@@ -24,6 +24,7 @@ const REMOVE_ATTEMPTS: usize = 500;
 pub(crate) struct Cgroup {
     dirs: Vec<PathBuf>,
     memory: Option<PathBuf>,
+    cpu: Option<PathBuf>,
     unified: bool,
 }
 
@@ -36,13 +37,15 @@ impl Cgroup {
             let dir = root.join(relative);
             return Self {
                 dirs: vec![dir.clone()],
-                memory: Some(dir),
+                memory: Some(dir.clone()),
+                cpu: Some(dir),
                 unified: true,
             };
         }
         Self {
             dirs: mounts.v1.iter().map(|m| m.join(relative)).collect(),
             memory: mounts.controller("memory").map(|m| m.join(relative)),
+            cpu: mounts.controller("cpuacct").map(|m| m.join(relative)),
             unified: false,
         }
     }
@@ -67,6 +70,17 @@ impl Cgroup {
         };
         let cache = self.keyed("memory.stat", cache).unwrap_or(0);
         Some(self.value(usage)?.saturating_sub(cache))
+    }
+
+    /// CPU time that its processes have used so far, also those that have ended.
+    pub(crate) fn cpu_time(&self) -> Option<Duration> {
+        let dir = self.cpu.as_ref()?;
+        if self.unified {
+            let text = fs_err::read_to_string(dir.join("cpu.stat")).ok()?;
+            return keyed(&text, "usage_usec").map(Duration::from_micros);
+        }
+        let text = fs_err::read_to_string(dir.join("cpuacct.usage")).ok()?;
+        text.trim().parse().ok().map(Duration::from_nanos)
     }
 
     /// Kills all of it and removes it, waiting for the dying.

@@ -17,6 +17,7 @@ use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    cgroup::Cgroup,
     dir::{Dir, Stored},
     executor::MARK,
     logs, probe,
@@ -287,9 +288,12 @@ impl Inner {
         };
         let state = self.state(&dir, &stored)?;
         let running = matches!(state, ContainerState::Running { .. });
+        let cgroup = running.then(|| stored.cgroup());
         Ok(Some(ContainerStatus {
             id: id.clone(),
-            memory: running.then(|| stored.cgroup().current()).flatten(),
+            memory: cgroup.as_ref().and_then(Cgroup::current),
+            memory_peak: cgroup.as_ref().and_then(Cgroup::peak),
+            cpu_time: cgroup.as_ref().and_then(Cgroup::cpu_time),
             memory_limit: stored.container.memory,
             labels: stored.container.labels,
             state,

@@ -61,11 +61,14 @@ impl FakeRuntime {
 }
 
 fn status(fake: &Fake) -> ContainerStatus {
+    let running = matches!(fake.state, ContainerState::Running { .. });
     ContainerStatus {
         id: fake.spec.id.clone(),
         labels: fake.spec.labels.clone(),
         state: fake.state.clone(),
-        memory: matches!(fake.state, ContainerState::Running { .. }).then_some(1 << 20),
+        memory: running.then_some(1 << 20),
+        memory_peak: running.then_some(2 << 20),
+        cpu_time: running.then_some(Duration::from_millis(1500)),
         memory_limit: fake.spec.memory,
     }
 }

@@ -65,6 +65,21 @@ async fn processes_are_counted() {
 }
 
 #[tokio::test]
+async fn what_it_uses_is_counted_while_it_runs() {
+    let world = World::new();
+    // The burst is over when it says so; its memory is given back, its peak and its time are not.
+    let script = "head -c 20000000 /dev/zero | tail -n 1 >/dev/null; i=0; \
+                  while [ $i -lt 100000 ]; do i=$((i+1)); done; echo ready; exec sleep 1000";
+    let id = world.start(&spec("used", script)).await;
+    let status = world.runtime().status(&id).await.unwrap().unwrap();
+    let (now, peak) = (status.memory.unwrap(), status.memory_peak.unwrap());
+    assert!(peak >= 20 * MIB && peak > now, "peak {peak}, now {now}");
+    let used = status.cpu_time.unwrap().as_secs_f64();
+    assert!((0.02..60.0).contains(&used), "{used} seconds");
+    world.finish().await;
+}
+
+#[tokio::test]
 async fn cpu_is_a_weight_and_a_cap_when_asked() {
     let world = World::new();
     for (id, cap) in [("weighed", false), ("capped", true)] {
