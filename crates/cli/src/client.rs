@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use luthier_types::{Code, Error, Evidence, Result};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
 use serde_json::Value;
 
 // Where the server is and how to be let in. (A doc comment here would stand in for that of each command.)
@@ -91,21 +95,49 @@ impl Client {
         text(&file, "id")
     }
 
+    /// POSTs a body of the type `sent` and gives the answer as it came, of the type `wanted`.
+    pub(crate) async fn exchange(
+        &self,
+        path: &str,
+        sent: &str,
+        wanted: &str,
+        body: Vec<u8>,
+    ) -> Result<Bytes> {
+        let request = self
+            .request(Method::POST, path)
+            .header(CONTENT_TYPE, sent)
+            .header(ACCEPT, wanted)
+            .body(body);
+        let response = self.send(request).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refusal(status, &read(response).await?));
+        }
+        response
+            .bytes()
+            .await
+            .map_err(|e| Error::internal("reading the server's answer", e))
+    }
+
     async fn data(&self, request: RequestBuilder) -> Result<Value> {
-        let response = request.send().await.map_err(|e| {
-            Error::new(
-                Code::ModelUnavailable,
-                format!("no server answers at {}", self.base),
-            )
-            .hint("Start one with `luthier serve`, or set LUTHIER_URL.")
-            .source(e)
-        })?;
+        let response = self.send(request).await?;
         let status = response.status();
         let mut body = read(response).await?;
         if status.is_success() {
             return Ok(body["data"].take());
         }
         Err(refusal(status, &body))
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        request.send().await.map_err(|e| {
+            Error::new(
+                Code::ModelUnavailable,
+                format!("no server answers at {}", self.base),
+            )
+            .hint("Start one with `luthier serve`, or set LUTHIER_URL.")
+            .source(e)
+        })
     }
 }
 

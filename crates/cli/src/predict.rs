@@ -1,136 +1,98 @@
-//! `luthier predict`: rows in, predictions out.
+//! `luthier predict`: rows in, predictions out, in whatever forms, a part at a time.
 
-use std::{io::Read as _, path::PathBuf};
+mod input;
+mod output;
 
-use luthier_types::{Code, Error, Result};
-use serde_json::{Map, Value, json};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+use luthier_data::Format;
+use luthier_types::{Error, Result};
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use input::read_row;
 
 use crate::{
     client::{Client, text},
     models::{self, ModelName},
-    output,
+    output::note,
 };
 
-/// Predict rows; one JSON object per row on standard output.
+/// Predict the rows of a file.
 #[derive(clap::Args)]
 pub(crate) struct Predict {
     /// PROJECT/MODEL or PROJECT/MODEL:VERSION.
     model: ModelName,
-    /// CSV, JSON (an array of objects) or JSON lines; `-` for standard input.
+    /// File of rows; `-` for standard input.
     #[arg(long)]
     input: PathBuf,
+    /// Form of the input; by default what its name or its first bytes say.
+    #[arg(long)]
+    format: Option<input::Form>,
+    /// File for the predictions, whole or not there at all; standard output without it.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Form of the output; by default what the name of `--output` says, else JSON lines.
+    #[arg(long)]
+    output_format: Option<output::Form>,
 }
 
-/// Rows sent in one request.
-const ROWS_PER_REQUEST: usize = 10_000;
+/// Requests underway: while the model predicts one part, the next is read.
+const UNDERWAY: usize = 2;
+
+/// Some rows as the body of a request.
+struct Part {
+    format: Format,
+    body: Vec<u8>,
+    /// Number of its first row in the input, from 0.
+    first: u64,
+    rows: u64,
+}
 
 /// Runs `luthier predict`.
 pub(crate) async fn run(client: &Client, args: &Predict) -> Result<()> {
-    let rows = read_rows(&read_input(&args.input)?)?;
+    let form = output::Form::choose(args.output_format, args.output.as_deref())?;
+    let source = input::Source::open(&args.input, args.format)?;
     let model = models::model(client, &args.model).await?;
-    let id = text(&model, "id")?;
-    for chunk in rows.chunks(ROWS_PER_REQUEST) {
-        let answer = client
-            .post("/v3/predict", &json!({"model_id": id, "data": chunk}))
-            .await?;
-        for prediction in answer["predictions"].as_array().into_iter().flatten() {
-            output::data(prediction.to_string());
-        }
+    let path = format!("/v1/models/{}/predict", text(&model, "id")?);
+    let mut output = output::Output::open(args.output.as_deref(), form)?;
+
+    let (send, parts) = mpsc::channel(UNDERWAY);
+    let (tell, ended) = oneshot::channel();
+    // A thread of its own: the program does not wait for it when standard input never ends.
+    std::thread::spawn(move || {
+        let _ = tell.send(source.read(&send));
+    });
+    let parts = futures::stream::unfold(parts, async |mut parts| {
+        let part: Part = parts.recv().await?;
+        Some((part, parts))
+    });
+    let mut answers = std::pin::pin!(
+        parts
+            .map(|part| predict(client, &path, part, form))
+            .buffered(UNDERWAY)
+    );
+    while let Some(answer) = answers.try_next().await? {
+        output.write(answer)?;
     }
-    Ok(())
+    // What was read before the input broke off has been predicted, and is kept back all the same.
+    ended
+        .await
+        .map_err(|e| Error::internal("reading the input", e))??;
+    output.finish()
 }
 
-fn read_input(path: &std::path::Path) -> Result<String> {
-    let failed = |e: std::io::Error| {
-        Error::new(
-            Code::BadRequest,
-            format!("cannot read {}: {e}", path.display()),
-        )
-        .source(e)
-    };
-    if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map_err(failed)?;
-        return Ok(text);
+async fn predict(client: &Client, path: &str, part: Part, form: output::Form) -> Result<Bytes> {
+    let (first, rows) = (part.first, part.rows);
+    let sent = part.format.media_type();
+    let wanted = form.asked().media_type();
+    let answer = client.exchange(path, sent, wanted, part.body).await;
+    if answer.is_err() && first > 0 {
+        // Errors count rows from the first of their request.
+        note(format!(
+            "in the part of the input that begins with row {first} and has {rows} rows:"
+        ));
     }
-    fs_err::read_to_string(path).map_err(failed)
-}
-
-/// Rows of a CSV with a heading, a JSON array of objects, or JSON lines.
-fn read_rows(input: &str) -> Result<Vec<Map<String, Value>>> {
-    let wrong = |cause: String| {
-        Error::new(Code::BadRequest, cause)
-            .hint("Give CSV with a heading, a JSON array of objects, or one JSON object per line.")
-    };
-    let start = input.trim_start();
-    if start.starts_with('[') {
-        return serde_json::from_str(start)
-            .map_err(|e| wrong(format!("the input is no array of rows: {e}")));
-    }
-    if start.starts_with('{') {
-        return serde_json::Deserializer::from_str(start)
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .map_err(|e| wrong(format!("the input is no list of rows: {e}")));
-    }
-    let mut reader = csv::Reader::from_reader(start.as_bytes());
-    let heading = reader
-        .headers()
-        .map_err(|e| wrong(format!("the heading cannot be read: {e}")))?
-        .clone();
-    reader
-        .records()
-        .map(|record| {
-            let record = record.map_err(|e| wrong(format!("the CSV is broken: {e}")))?;
-            let cell = |text: &str| {
-                if text.is_empty() {
-                    Value::Null
-                } else {
-                    text.into()
-                }
-            };
-            Ok(heading
-                .iter()
-                .map(str::to_owned)
-                .zip(record.iter().map(cell))
-                .collect())
-        })
-        .collect()
-}
-
-/// The one row of `--row`.
-pub(crate) fn read_row(text: &str) -> Result<Map<String, Value>> {
-    let mut rows = read_rows(text)?;
-    match (rows.pop(), rows.is_empty()) {
-        (Some(row), true) => Ok(row),
-        _ => Err(Error::new(Code::BadRequest, "--row is not one row")
-            .hint("Give one JSON object, for example '{\"age\": 41}'.")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn csv_json_and_json_lines_are_the_same_rows() {
-        let json = read_rows(r#"[{"a": "1", "b": null}, {"a": "2", "b": "x"}]"#).unwrap();
-        assert_eq!(read_rows("a,b\n1,\n2,x\n").unwrap(), json);
-        assert_eq!(
-            read_rows("{\"a\": \"1\", \"b\": null}\n{\"a\": \"2\", \"b\": \"x\"}\n").unwrap(),
-            json
-        );
-    }
-
-    #[test]
-    fn ragged_csv_is_refused() {
-        assert_eq!(read_rows("a,b\n1\n").unwrap_err().code(), Code::BadRequest);
-    }
-
-    #[test]
-    fn a_row_is_exactly_one() {
-        assert!(read_row("{\"a\": 1}").is_ok());
-        assert!(read_row("[{\"a\": 1}, {\"a\": 2}]").is_err());
-        assert!(read_row("[]").is_err());
-    }
+    answer
 }

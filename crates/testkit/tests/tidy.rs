@@ -57,7 +57,10 @@ const ARROWS: &[(&str, &[&str])] = &[
         "testkit",
         &["types", "ports", "store", "jobs", "gateway", "data", "app"],
     ),
-    ("luthier", &["types", "server", "runtime-oci", "inspect"]),
+    (
+        "luthier",
+        &["types", "data", "server", "runtime-oci", "inspect"],
+    ),
 ];
 
 const SOFT_LINES: usize = 400;
