@@ -11,7 +11,7 @@ use arrow_ipc::reader::StreamReader;
 use luthier_data::Format;
 use luthier_types::{Code, Error, Result};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde::de::{DeserializeSeed, Deserializer as _, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde_json::{Map, Value, value::RawValue};
 use tokio::sync::mpsc::Sender;
 
@@ -21,7 +21,10 @@ use super::Part;
 const ROWS: usize = 10_000;
 /// Bytes of text or JSON after which a request is full, whatever its rows.
 const BYTES: usize = 8 << 20;
-const FILE_MAGIC: &[u8; 8] = b"ARROW1\0\0";
+/// How a file of Arrow begins; filled up with zeros to at most [`PEEKED`] bytes.
+const FILE_MAGIC: &[u8; 6] = b"ARROW1";
+/// Bytes that are looked at to know a form.
+const PEEKED: u64 = 64;
 
 /// Form of a file of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -152,7 +155,7 @@ impl Source {
 /// The first bytes of a stream, and the rest of it.
 fn peeked<R: Read>(mut stream: R) -> io::Result<(Vec<u8>, R)> {
     let mut start = vec![];
-    stream.by_ref().take(64).read_to_end(&mut start)?;
+    stream.by_ref().take(PEEKED).read_to_end(&mut start)?;
     Ok((start, stream))
 }
 
@@ -170,7 +173,7 @@ impl Content {
         match self {
             Self::File(file) => Ok(file.into_file()),
             Self::Pipe(mut pipe) => {
-                let spool = || {
+                let mut spool = || {
                     let mut file = tempfile::tempfile()?;
                     io::copy(&mut pipe, &mut file)?;
                     file.rewind()?;
@@ -328,7 +331,8 @@ fn arrow(reader: impl Read, parts: &mut Parts<'_>) -> Result<()> {
     // A file is a stream with something around it.
     let (mut start, rest) = peeked(reader).map_err(|e| broken(&e))?;
     if start.starts_with(FILE_MAGIC) {
-        start.drain(..FILE_MAGIC.len());
+        let filled = start[FILE_MAGIC.len()..].iter().take_while(|b| **b == 0);
+        start.drain(..FILE_MAGIC.len() + filled.count());
     }
     let stream = io::Cursor::new(start).chain(rest);
     let reader = StreamReader::try_new(stream, None).map_err(|e| broken(&e))?;
