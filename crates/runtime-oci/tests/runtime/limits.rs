@@ -1,5 +1,6 @@
 //! The bounds of a container. Each test fails when its limit is taken away.
 
+use luthier_ports::ContainerRuntime as _;
 use luthier_types::{Mebibytes, Millicpu};
 
 use crate::world::{World, spec};
