@@ -153,7 +153,17 @@ pub(crate) async fn ensure(
         )
         .hint("Install it: `apt install mmdebstrap debian-archive-keyring`.")
     })?;
-    let mut program = Program::new(mmdebstrap)
+    let unshare = find_program("unshare", &["/usr/bin".into()]).ok_or_else(|| {
+        Error::new(
+            Code::ImageUnavailable,
+            "unshare, in which the base file system is made, is not installed",
+        )
+        .hint("Install it: `apt install util-linux`.")
+    })?;
+    // Its mounts are nobody else's: no other process can keep them busy, and they end with it.
+    let mut program = Program::new(unshare)
+        .args(["--mount", "--"])
+        .arg(mmdebstrap)
         .inherit(|name| {
             matches!(
                 name.to_ascii_lowercase().as_str(),

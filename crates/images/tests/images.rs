@@ -21,7 +21,11 @@ async fn every_image_is_made_and_its_interpreter_runs_from_the_layer() {
     let images = images();
     let layout = layout();
     for info in images.list() {
-        let image = images.ensure(&info.uri, &LogSink::none()).await.unwrap();
+        let log = LogSink::new(|line| {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            assert!(!mounts.contains("/staging/"), "{line}: {mounts}");
+        });
+        let image = images.ensure(&info.uri, &log).await.unwrap();
         assert_eq!(image.info, info);
         let rootfs = layout.rootfs(&image.rootfs);
         assert!(rootfs.join("usr/lib").is_dir() && rootfs.join("opt/luthier/python").is_dir());
