@@ -16,10 +16,11 @@ use luthier_store::{
     artifacts::{self, Artifact},
     deployments,
     models::{self, Model},
+    outside,
 };
 use luthier_types::{
-    ArtifactStatus, ArtifactType, Code, DeploymentParams, DeploymentType, Error, FileId, ModelId,
-    Resources, Result, RevisionId,
+    ArtifactStatus, ArtifactType, Cause, Code, DeploymentParams, DeploymentType, Error, FileId,
+    Limits, ModelId, Resources, Result, RevisionId,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -49,6 +50,9 @@ pub struct DeployRequest {
     /// What the user set.
     #[serde(default)]
     pub deployment_params: Option<Value>,
+    /// How far the new revision may differ from what serves, instead of the deployment's limits.
+    #[serde(default)]
+    pub limits: Option<Limits>,
 }
 
 /// Whether a first artifact is added or the one there is replaced.
@@ -76,6 +80,11 @@ pub(crate) struct DeployPayload {
     /// The revision whose lock is taken instead of a new one, if it has the same package.
     #[serde(default)]
     pub(crate) lock_of: Option<RevisionId>,
+    #[serde(default)]
+    pub(crate) cause: Cause,
+    /// Instead of the deployment's.
+    #[serde(default)]
+    pub(crate) limits: Option<Limits>,
 }
 
 impl App {
@@ -94,6 +103,7 @@ impl App {
         repeated: bool,
     ) -> Result<JobCompact> {
         let params = parse_params(request.deployment_params)?;
+        request.limits.unwrap_or_default().check()?;
         let mut db = self.deps.store.write().await?;
         let card = models::get(&mut db, model)
             .await?
@@ -128,6 +138,11 @@ impl App {
             params,
             keep_active: false,
             lock_of: None,
+            cause: match mode {
+                Mode::Add => Cause::Add,
+                Mode::Update => Cause::Update,
+            },
+            limits: request.limits,
         };
         self.enqueue_deploy(db, &card, payload).await
     }
@@ -146,10 +161,13 @@ impl App {
             None => None,
         };
         let mut info = model_info(card);
+        info["cause"] = payload.cause.to_string().into();
         let current = current.as_ref().map(|r| r.image_uri.as_str());
         if let Some(uri) = image::named(&payload.params, current) {
             let images = self.deps.images.list();
-            image::check_name(&images, &self.deps.settings.registries, uri)?;
+            if !payload.cause.is_exact() {
+                image::check_name(&images, &self.deps.settings.registries, uri)?;
+            }
             info["image_uri"] = uri.into();
             if let Some(named) = image::find(&images, uri) {
                 self.check_versions(&mut db, card, named).await?;
@@ -204,6 +222,10 @@ impl App {
         replicas: u32,
         each: Resources,
     ) -> Result<()> {
+        if outside::of_model(db, model).await?.is_some() {
+            // Its runner is an operator's.
+            return Ok(());
+        }
         let machine = self.deps.settings.machine;
         let (cpu, memory) = artifacts::reserved(db, model).await?;
         let asked_cpu = u64::from(replicas) * u64::from(each.cpu.0);

@@ -10,9 +10,11 @@ use luthier_store::{
     deployments::{self, Deployment},
     failed,
     models::{self, Model},
+    outside,
 };
 use luthier_types::{
-    Batching, Code, DeploymentParams, Error, Mebibytes, Millicpu, ModelId, Phase, Resources, Result,
+    Batching, Code, DeploymentParams, Error, Mebibytes, Millicpu, ModelId, Phase, Resources,
+    Result, RunnerAddress,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +43,8 @@ pub struct DeploymentView {
     pub image_replaced_by: Option<String>,
     /// Whether requests are predicted together; `None` until the model was tried.
     pub batching: Option<Batching>,
+    /// Where its runner listens, if an operator keeps it.
+    pub runner_address: Option<RunnerAddress>,
 }
 
 /// What to change; absent figures stay.
@@ -128,10 +132,12 @@ impl App {
             None => None,
         };
         let batching = batching_of(&mut db, &deployment).await?;
+        let outside = outside::of_model(&mut db, model).await?;
         Ok(DeploymentView {
             deployment,
             card,
             batching,
+            runner_address: outside.map(|o| o.address),
             image_replaced_by: revision
                 .as_ref()
                 .and_then(|r| self.replaced_by(&r.image_uri)),

@@ -7,7 +7,7 @@ use luthier_store::{
     artifacts, deployments, models,
     uses::{self, ImageUse},
 };
-use luthier_types::{Code, DeploymentParams, Error, ModelId, Result};
+use luthier_types::{Cause, Code, DeploymentParams, Error, ModelId, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -105,6 +105,7 @@ impl App {
             )
             .hint("Add one with `add_artifact`; its parameters name the image."));
         };
+        let cause = Cause::Move { back: request.back };
         let (uri, lock_of) = match request {
             Move {
                 image_uri: Some(uri),
@@ -144,6 +145,8 @@ impl App {
             },
             keep_active: true,
             lock_of,
+            cause,
+            limits: None,
         };
         self.enqueue_deploy(db, &card, payload).await
     }

@@ -17,6 +17,7 @@ pub mod infer;
 mod job_info;
 pub mod job_view;
 pub mod lookup;
+pub mod manual;
 pub mod models;
 pub mod names;
 pub mod predict;
@@ -91,6 +92,7 @@ pub fn job_kinds(app: &Arc<App>) -> Vec<Arc<dyn JobKind>> {
     vec![
         Arc::new(deploy::DeployJob::new(Arc::clone(app))),
         Arc::new(deployments::ApplyJob::new(Arc::clone(app))),
+        Arc::new(manual::SetRunnerJob::new(Arc::clone(app))),
         Arc::new(envs::CollectJob::new(Arc::clone(app))),
         Arc::new(events::PublishDataset(Arc::clone(app))),
         Arc::new(events::PublishEvents(Arc::clone(app))),

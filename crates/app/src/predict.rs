@@ -149,6 +149,7 @@ impl App {
         }
         let model = serving.card.id;
         let gateway = &self.deps.gateway;
+        gateway.remember(model, &rows);
         let result = if rows.num_rows() <= chunk {
             gateway.predict_timed(model, rows, deadline, timings).await
         } else {

@@ -7,8 +7,8 @@ use std::{
 
 use luthier_gateway::client;
 use luthier_ports::{ContainerState, ContainerStatus};
-use luthier_store::{deployments, models};
-use luthier_types::{ModelId, Result};
+use luthier_store::{deployments, models, outside};
+use luthier_types::{ModelId, Result, RunnerAddress};
 use serde_json::{Value, json};
 
 use crate::{App, deployments::batching_of};
@@ -55,6 +55,10 @@ impl App {
                 self.ask_replica(d.model_id, &mut value).await;
                 running.push(value);
             }
+            let outside = outside::of_model(&mut db, d.model_id).await?;
+            if let Some(outside) = &outside {
+                running.extend(self.outside_replicas(d.model_id, &outside.address).await);
+            }
             let batching = batching_of(&mut db, &d).await?;
             statuses.push(json!({
                 "id": d.id,
@@ -77,6 +81,7 @@ impl App {
                 "failure": d.failure,
                 "crashes": d.crashes,
                 "batching": batching,
+                "runner_address": outside.map(|o| o.address),
                 "traffic": self.deps.gateway.stats(d.model_id),
                 "running": running,
                 "created_at": d.created_at,
@@ -86,6 +91,24 @@ impl App {
         Ok(statuses)
     }
 
+    /// The replica that an operator keeps at `address`, while traffic reaches it.
+    async fn outside_replicas(&self, model: ModelId, address: &RunnerAddress) -> Vec<Value> {
+        let mut replicas = vec![];
+        for endpoint in self.deps.gateway.endpoints(model) {
+            if endpoint.at == *address {
+                let mut value = json!({
+                    "id": endpoint.id,
+                    "external": true,
+                    "address": address,
+                    "state": "running",
+                });
+                self.ask_replica(model, &mut value).await;
+                replicas.push(value);
+            }
+        }
+        replicas
+    }
+
     /// Adds what a serving replica says of itself; one that says nothing in time stays as it is.
     async fn ask_replica(&self, model: ModelId, value: &mut Value) {
         let endpoints = self.deps.gateway.endpoints(model);
@@ -93,7 +116,7 @@ impl App {
             return;
         };
         let deadline = Instant::now() + ASK;
-        if let Ok(ready) = client::ready(&endpoint.socket, deadline).await {
+        if let Ok(ready) = client::ready(&endpoint.at, deadline).await {
             value["python"] = json!(ready.python);
             value["packages"] = json!(ready.packages);
             value["import_seconds"] = json!(ready.import_seconds);

@@ -2,6 +2,7 @@
 //!
 //! - An upload is forgotten a [day](KEPT) after its last byte, or with the model that it was deployed
 //!   to. What was made of it (an artifact, a dataset) is kept for its own sake.
+//! - A revision goes when [`KEPT_REVISIONS`] newer ones of its model can be gone back to.
 //! - A blob goes when no upload, artifact, dataset, revision or unfinished job mentions it.
 //! - A package goes when no revision and no unfinished job has it, once the containers of revisions
 //!   that are gone have ended.
@@ -14,7 +15,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use luthier_store::{files, uses};
+use luthier_store::{files, rollouts, uses};
 use luthier_types::{Digest, Error, JobId, Result, RevisionId};
 use serde::Serialize;
 use tokio::sync::RwLockWriteGuard;
@@ -30,6 +31,10 @@ use crate::{
 
 /// How long an upload may be named to make something of it.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// How many revisions of a model can be gone back to.
+pub const KEPT_REVISIONS: u32 = 10;
+/// How many a model's history tells of.
+const TOLD_REVISIONS: u32 = 100;
 /// How often everything is looked at.
 const DAILY: Duration = Duration::from_secs(24 * 3600);
 /// How soon again, at first and at most, while something is in use by who is about to end.
@@ -43,6 +48,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Swept {
     /// Uploads that were forgotten.
     pub uploads: u64,
+    /// Revisions that were too old to be kept.
+    pub revisions: usize,
     /// Blobs that nothing mentioned.
     pub blobs: usize,
     /// Packages that nothing was made of.
@@ -55,9 +62,11 @@ pub struct Swept {
 
 impl Swept {
     fn log(&self) {
-        if (self.uploads, self.blobs, self.packages.len()) != (0, 0, 0) {
+        let removed = (self.uploads, self.blobs, self.packages.len());
+        if removed != (0, 0, 0) || self.revisions > 0 {
             tracing::info!(
                 uploads = self.uploads,
+                revisions = self.revisions,
                 blobs = self.blobs,
                 packages = self.packages.len(),
                 bytes = self.bytes,
@@ -78,6 +87,9 @@ impl App {
             Some(alone) => {
                 let mut db = self.deps.store.write().await?;
                 swept.uploads = files::expire(&mut db, Timestamp::now() - KEPT).await?;
+                swept.revisions = rollouts::trim(&mut db, KEPT_REVISIONS, TOLD_REVISIONS)
+                    .await?
+                    .len();
                 self.commit(db).await?;
                 for blob in self.deps.blobs.list().await? {
                     if self.release_blob(&blob.digest, &alone).await? {

@@ -15,6 +15,8 @@ mod explain;
 mod images;
 #[path = "serving/predict.rs"]
 mod predict;
+#[path = "serving/revisions.rs"]
+mod revisions;
 #[path = "serving/sweep.rs"]
 mod sweep;
 #[path = "serving/trials.rs"]
@@ -42,6 +44,7 @@ async fn deploy(
     let request = DeployRequest {
         file_id: world.file(archive(files)).await,
         deployment_params: Some(params),
+        limits: None,
     };
     world.app.deploy_artifact(model, request, mode, false).await
 }

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Client, text},
-    jobs,
+    history::Limits,
+    jobs, manual,
     models::{ModelName, find_model, find_project},
     output,
 };
@@ -51,6 +52,15 @@ pub(crate) struct Deploy {
     /// Number of replicas.
     #[arg(long)]
     replicas: Option<u32>,
+    /// Store the package without starting it: the deployment's type is MANUAL, and it is tried when it
+    /// is made active.
+    #[arg(long)]
+    manual: bool,
+    /// Where its runner listens that you keep yourself: http://HOST:PORT or unix:/PATH.
+    #[arg(long, value_name = "URL", requires = "manual")]
+    runner_address: Option<String>,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 /// Runs `luthier deploy`.
@@ -87,13 +97,22 @@ pub(crate) async fn run(client: &Client, args: &Deploy) -> Result<()> {
     if let Some(image) = &args.image {
         params["image_uri"] = image.as_str().into();
     }
-    let body = json!({"file_id": file_id, "deployment_params": params});
+    if args.manual {
+        params["deployment_type"] = "MANUAL".into();
+    }
+    let mut body = json!({"file_id": file_id, "deployment_params": params});
+    if let Some(limits) = args.limits.given() {
+        body["limits"] = limits;
+    }
     let path = format!("/v3/models/{id}/deploy-artifact");
     let answer = match model["artifact_status"].as_str() {
         Some("no_model") | None => client.post(&path, &body).await?,
         Some(_) => client.put(&path, &body).await?,
     };
     jobs::wait(client, &text(&answer["job"], "id")?).await?;
+    if let Some(address) = &args.runner_address {
+        manual::set(client, &id, Some(address)).await?;
+    }
     output::data(format!("{}/{}:{}", args.project, args.model, args.version));
     Ok(())
 }

@@ -9,8 +9,10 @@ mod doctor;
 mod envs;
 mod explain;
 mod export;
+mod history;
 mod images;
 mod jobs;
+mod manual;
 mod models;
 mod output;
 mod predict;
@@ -44,6 +46,11 @@ enum Command {
     Ps(Remote<status::Ps>),
     Jobs(Remote<jobs::Jobs>),
     Logs(Remote<status::Logs>),
+    History(Remote<history::History>),
+    Rollback(Remote<history::Rollback>),
+    Approve(Remote<history::Approve>),
+    Limits(Remote<history::SetLimits>),
+    RunnerAddress(Remote<manual::RunnerAddress>),
     Images(images::Images),
     Envs(envs::Envs),
     Run(run::Run),
@@ -107,6 +114,11 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Ps(c) => status::ps(&c.client()?, &c.args).await,
         Command::Jobs(c) => jobs::run(&c.client()?, &c.args).await,
         Command::Logs(c) => status::logs(&c.client()?, &c.args).await,
+        Command::History(c) => history::history(&c.client()?, &c.args).await,
+        Command::Rollback(c) => history::roll_back(&c.client()?, &c.args).await,
+        Command::Approve(c) => history::approve(&c.client()?, &c.args).await,
+        Command::Limits(c) => history::limits(&c.client()?, &c.args).await,
+        Command::RunnerAddress(c) => manual::run(&c.client()?, &c.args).await,
         Command::Images(args) => images::run(&args).await,
         Command::Envs(args) => envs::run(&args).await,
         Command::Run(args) => run::run(&args).await,

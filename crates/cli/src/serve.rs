@@ -36,6 +36,10 @@ pub(crate) struct Serve {
     /// Make the CPU reservation of a replica a hard cap as well.
     #[arg(long, env = "LUTHIER_CPU_CAP")]
     cpu_cap: bool,
+    /// Rows of recent requests of each model to remember, in memory only, for trying out new
+    /// revisions; 0 for none.
+    #[arg(long, env = "LUTHIER_RECENT_ROWS")]
+    recent_rows: Option<usize>,
     /// Package index to use instead of PyPI; may be https://USER:PASSWORD@HOST/simple.
     #[arg(long, env = "LUTHIER_INDEX_URL", hide_env_values = true)]
     index_url: Option<String>,
@@ -82,6 +86,7 @@ struct File {
     load_timeout: Option<u64>,
     max_package_mib: Option<u64>,
     cpu_cap: Option<bool>,
+    recent_rows: Option<usize>,
     index_url: Option<String>,
     extra_index_urls: Vec<String>,
     index_credentials: Option<PathBuf>,
@@ -123,6 +128,10 @@ pub(crate) async fn run(args: Serve) -> Result<()> {
             .or(file.max_package_mib)
             .unwrap_or(defaults.max_package_mib),
         cpu_cap: args.cpu_cap || file.cpu_cap.unwrap_or(false),
+        recent_rows: args
+            .recent_rows
+            .or(file.recent_rows)
+            .unwrap_or(defaults.recent_rows),
         sources,
         registries,
         pause_after: args.pause_after,
@@ -149,8 +158,8 @@ fn read_file(path: Option<&Path>) -> Result<File> {
                 ),
             )
             .hint(
-                "Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap, index_url, \
-                 extra_index_urls, index_credentials, wheelhouse, offline, build_hosts, \
+                "Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap, recent_rows, \
+                 index_url, extra_index_urls, index_credentials, wheelhouse, offline, build_hosts, \
                  allowed_registries, registry_auth.",
             )
         }),

@@ -1,10 +1,10 @@
 //! Single questions to one replica, each on a connection of its own: the handshake, liveness, the
 //! validation predict. What serves traffic is the [`Gateway`](crate::Gateway).
 
-use std::{path::Path, time::Instant};
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use luthier_types::{Code, Error, Result, runner::Ready};
+use luthier_types::{Code, Error, Result, RunnerAddress, runner::Ready};
 
 use crate::{
     call::{self, Call},
@@ -14,22 +14,22 @@ use crate::{
 /// Largest answer taken, in bytes.
 const LIMIT: usize = 256 << 20;
 
-/// How far the runner behind `socket` is.
+/// How far the runner at `at` is.
 ///
 /// # Errors
 /// `ModelUnavailable` when it does not answer (yet), `PredictTimeout` at `deadline`, `Internal`
 /// when its answer is not the contract's.
-pub async fn ready(socket: &Path, deadline: Instant) -> Result<Ready> {
-    let Answer { body, .. } = ask(socket, &Call::get("/v2/health/ready"), deadline).await?;
+pub async fn ready(at: &RunnerAddress, deadline: Instant) -> Result<Ready> {
+    let Answer { body, .. } = ask(at, &Call::get("/v2/health/ready"), deadline).await?;
     serde_json::from_slice(&body).map_err(|e| Error::internal("reading the runner's state", e))
 }
 
-/// Whether the runner behind `socket` answers.
+/// Whether the runner at `at` answers.
 ///
 /// # Errors
 /// As [`ready`].
-pub async fn live(socket: &Path, deadline: Instant) -> Result<()> {
-    let answer = ask(socket, &Call::get("/v2/health/live"), deadline).await?;
+pub async fn live(at: &RunnerAddress, deadline: Instant) -> Result<()> {
+    let answer = ask(at, &Call::get("/v2/health/live"), deadline).await?;
     call::refusal(answer.status, &answer.body).map_or(Ok(()), Err)
 }
 
@@ -38,15 +38,41 @@ pub async fn live(socket: &Path, deadline: Instant) -> Result<()> {
 /// # Errors
 /// As [`Predictor::predict`](luthier_ports::Predictor::predict).
 pub async fn predict(
-    socket: &Path,
+    at: &RunnerAddress,
     inputs: &RecordBatch,
     outputs: &[String],
     deadline: Instant,
 ) -> Result<RecordBatch> {
-    let answer = ask(socket, &Call::predict(inputs)?, deadline).await?;
+    predict_timed(at, inputs, outputs, deadline)
+        .await
+        .map(|(answer, _)| answer)
+}
+
+/// As [`predict`], with the time that the model took: as its runner tells it, or else all of it.
+///
+/// # Errors
+/// As [`predict`].
+pub async fn predict_timed(
+    at: &RunnerAddress,
+    inputs: &RecordBatch,
+    outputs: &[String],
+    deadline: Instant,
+) -> Result<(RecordBatch, Duration)> {
+    let call = Call::predict(inputs)?;
+    let begun = Instant::now();
+    let answer = ask(at, &call, deadline).await?;
+    let told = answer.inside.frame + answer.inside.model;
+    let took = if told.is_zero() {
+        begun.elapsed()
+    } else {
+        told
+    };
     match call::refusal(answer.status, &answer.body) {
         Some(error) => Err(error),
-        None => call::prediction(answer.body, outputs, inputs.num_rows()),
+        None => Ok((
+            call::prediction(answer.body, outputs, inputs.num_rows())?,
+            took,
+        )),
     }
 }
 
@@ -55,22 +81,22 @@ pub async fn predict(
 /// # Errors
 /// `NotSupported` when the package has no such hook; otherwise as [`predict`].
 pub async fn custom_explain(
-    socket: &Path,
+    at: &RunnerAddress,
     name: &str,
     inputs: &RecordBatch,
     deadline: Instant,
 ) -> Result<serde_json::Value> {
-    let answer = ask(socket, &Call::hook(name, inputs)?, deadline).await?;
+    let answer = ask(at, &Call::hook(name, inputs)?, deadline).await?;
     match call::refusal(answer.status, &answer.body) {
         Some(error) => Err(error),
         None => call::json(&answer.body),
     }
 }
 
-async fn ask(socket: &Path, call: &Call, deadline: Instant) -> Result<Answer> {
+async fn ask(at: &RunnerAddress, call: &Call, deadline: Instant) -> Result<Answer> {
     let request = call.request(deadline)?;
     let work = async {
-        let mut connection = Connection::open(socket).await?;
+        let mut connection = Connection::open(at).await?;
         connection.exchange(request, LIMIT).await
     };
     match tokio::time::timeout_at(deadline.into(), work).await {

@@ -6,11 +6,10 @@
 use std::{
     future::{Future, poll_fn},
     net::Shutdown,
-    os::unix::net::UnixStream as Socket,
-    path::Path,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -18,13 +17,18 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use luthier_types::runner::TIMING_HEADER;
-use tokio::net::UnixStream;
+use luthier_types::{RunnerAddress, runner::TIMING_HEADER};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
 
 use crate::timings::Inside;
 
-type Driver = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
+type Stream = Either<UnixStream, TcpStream>;
+type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
 type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long it may take to connect over a network; on this machine it takes none.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// An answer, read whole.
 #[derive(Debug)]
@@ -57,23 +61,43 @@ pub(crate) struct Connection {
 /// Tells the other side that nobody waits for its answer, while the answer may still be awaited:
 /// its coming says that the other side is done.
 #[derive(Clone)]
-pub(crate) struct HangUp(Arc<Socket>);
+pub(crate) enum HangUp {
+    Unix(Arc<std::os::unix::net::UnixStream>),
+    Tcp(Arc<std::net::TcpStream>),
+}
 
 impl HangUp {
     pub(crate) fn now(&self) {
         // No error but that it has ended already.
-        let _ = self.0.shutdown(Shutdown::Write);
+        let _ = match self {
+            Self::Unix(socket) => socket.shutdown(Shutdown::Write),
+            Self::Tcp(socket) => socket.shutdown(Shutdown::Write),
+        };
     }
 }
 
+/// A stream to a runner, and how to hang up.
+async fn connect(at: &RunnerAddress) -> std::io::Result<(Stream, HangUp)> {
+    Ok(match at {
+        RunnerAddress::Unix(path) => {
+            let stream = UnixStream::connect(path).await?.into_std()?;
+            let hang_up = HangUp::Unix(Arc::new(stream.try_clone()?));
+            (Either::Left(UnixStream::from_std(stream)?), hang_up)
+        }
+        RunnerAddress::Tcp(address) => {
+            let connected = tokio::time::timeout(CONNECT, TcpStream::connect(address)).await;
+            let stream = connected.map_err(|_| std::io::ErrorKind::TimedOut)??;
+            stream.set_nodelay(true)?;
+            let stream = stream.into_std()?;
+            let hang_up = HangUp::Tcp(Arc::new(stream.try_clone()?));
+            (Either::Right(TcpStream::from_std(stream)?), hang_up)
+        }
+    })
+}
+
 impl Connection {
-    pub(crate) async fn open(socket: &Path) -> Result<Self, Failure> {
-        let connected = async {
-            let stream = UnixStream::connect(socket).await?.into_std()?;
-            let hang_up = HangUp(Arc::new(stream.try_clone()?));
-            Ok::<_, std::io::Error>((UnixStream::from_std(stream)?, hang_up))
-        };
-        let (stream, hang_up) = connected.await.map_err(|e| Failure::Connect(e.into()))?;
+    pub(crate) async fn open(at: &RunnerAddress) -> Result<Self, Failure> {
+        let (stream, hang_up) = connect(at).await.map_err(|e| Failure::Connect(e.into()))?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|e| Failure::Connect(e.into()))?;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use std::{
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use luthier_ports::Predictor;
-use luthier_types::{ModelId, ReplicaId, Result};
+use luthier_types::{ModelId, ReplicaId, Result, RunnerAddress};
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -38,6 +37,8 @@ pub struct Options {
     pub patience: Duration,
     /// How long a call that nobody waits for any more may keep its place in the replica.
     pub linger: Duration,
+    /// Most rows of recent requests that are remembered of each model; 0 remembers none.
+    pub recent_rows: usize,
 }
 
 impl Default for Options {
@@ -49,6 +50,7 @@ impl Default for Options {
             max_answer: 256 << 20,
             patience: Duration::from_millis(5),
             linger: Duration::from_secs(5),
+            recent_rows: 200,
         }
     }
 }
@@ -58,8 +60,8 @@ impl Default for Options {
 pub struct ReplicaEndpoint {
     /// The replica.
     pub id: ReplicaId,
-    /// Its socket on the host.
-    pub socket: PathBuf,
+    /// The address of its runner.
+    pub at: RunnerAddress,
 }
 
 /// How a model is doing. Counts are since the model was first set.
@@ -149,9 +151,9 @@ impl Gateway {
                 let kept = before
                     .replicas
                     .iter()
-                    .find(|old| old.id == new.id && old.socket == new.socket);
+                    .find(|old| old.id == new.id && old.at == new.at);
                 kept.cloned()
-                    .unwrap_or_else(|| Arc::new(Replica::new(new.id, new.socket)))
+                    .unwrap_or_else(|| Arc::new(Replica::new(new.id, new.at)))
             })
             .collect();
         let old = model.replace(Serving { replicas, package });
@@ -216,6 +218,18 @@ impl Gateway {
         self.model(model)?.explain(call, deadline, timings).await
     }
 
+    /// Perhaps remembers some rows of a request, if the model serves.
+    pub fn remember(&self, model: ModelId, request: &RecordBatch) {
+        if let Ok(model) = self.model(model) {
+            model.recent.note(request);
+        }
+    }
+
+    /// Some rows of the recent requests of `model`; `None` when none are remembered.
+    pub fn recent(&self, model: ModelId) -> Option<RecordBatch> {
+        self.model(model).ok()?.recent.rows()
+    }
+
     /// The predictor of `model`, whether it serves now or not. It adds to `timings` where its time
     /// goes.
     pub fn predictor(self: &Arc<Self>, model: ModelId, timings: Arc<Timings>) -> ModelPredictor {
@@ -234,7 +248,7 @@ impl Gateway {
         let serving = model.serving();
         let endpoint = |r: &Arc<Replica>| ReplicaEndpoint {
             id: r.id,
-            socket: r.socket.clone(),
+            at: r.at.clone(),
         };
         serving.replicas.iter().map(endpoint).collect()
     }

@@ -1,7 +1,8 @@
 //! The replicas of a model as one predictor.
 //!
 //! A [`Gateway`] keeps, for each model, the replicas that have proven themselves, and sends each
-//! predict to the least busy of them, over HTTP/1.1 on Unix sockets with kept connections. It
+//! predict to the least busy of them, over HTTP/1.1 on Unix sockets, or TCP where an
+//! operator keeps the runner, with kept connections. It
 //! bounds what runs in a replica and what waits for one, predicts small requests together that have
 //! to wait anyway, keeps deadlines, goes to another replica when one is gone, and checks every
 //! answer against the declared outputs. Who is a replica is the deployment controller's to say,
@@ -28,6 +29,7 @@ mod join;
 mod model;
 mod place;
 mod queue;
+mod recent;
 mod replica;
 mod timings;
 mod together;

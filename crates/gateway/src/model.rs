@@ -25,6 +25,7 @@ use crate::{
     join::{joined, split},
     place::Place,
     queue::Queue,
+    recent::Recent,
     replica::Replica,
     timings::{Clock, Part, Timings},
     turns::{Met, Question, Route, Turn, Waiter},
@@ -43,6 +44,7 @@ pub(crate) struct Model {
     state: Mutex<State>,
     /// Told when a replica could not be reached; shared by every model.
     failed: Arc<Notify>,
+    pub(crate) recent: Recent,
     requests: AtomicU64,
     errors: AtomicU64,
     calls: AtomicU64,
@@ -71,6 +73,7 @@ impl Model {
             company: Company::default(),
         };
         Self {
+            recent: Recent::new(options.recent_rows),
             options,
             state: Mutex::new(state),
             failed,

@@ -1,7 +1,6 @@
 //! One replica: its kept connections, how busy it is, and whether it is to be trusted.
 
 use std::{
-    path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -9,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use luthier_types::ReplicaId;
+use luthier_types::{ReplicaId, RunnerAddress};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::connection::{Connection, Failure};
@@ -21,7 +20,7 @@ const SUSPECT: Duration = Duration::from_secs(1);
 /// A replica. Kept over changes of the set it belongs to, so that its connections are too.
 pub(crate) struct Replica {
     pub(crate) id: ReplicaId,
-    pub(crate) socket: PathBuf,
+    pub(crate) at: RunnerAddress,
     idle: Mutex<Vec<Connection>>,
     in_flight: AtomicUsize,
     /// Of these, calls that could have been joined.
@@ -33,10 +32,10 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(id: ReplicaId, socket: PathBuf) -> Self {
+    pub(crate) fn new(id: ReplicaId, at: RunnerAddress) -> Self {
         Self {
             id,
-            socket,
+            at,
             idle: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             small: AtomicUsize::new(0),
@@ -100,7 +99,7 @@ impl Replica {
         loop {
             let kept = lock(&self.idle).pop();
             let Some(mut connection) = kept else {
-                return Connection::open(&self.socket).await;
+                return Connection::open(&self.at).await;
             };
             if connection.is_usable() {
                 return Ok(connection);

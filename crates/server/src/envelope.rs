@@ -55,7 +55,7 @@ const fn status(code: Code) -> StatusCode {
         | Code::Cancelled => StatusCode::BAD_REQUEST,
         Code::Unauthorized => StatusCode::UNAUTHORIZED,
         Code::NotFound => StatusCode::NOT_FOUND,
-        Code::Conflict => StatusCode::CONFLICT,
+        Code::Conflict | Code::RolloutHeld => StatusCode::CONFLICT,
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::Overloaded => StatusCode::TOO_MANY_REQUESTS,
         Code::NotSupported => StatusCode::NOT_IMPLEMENTED,

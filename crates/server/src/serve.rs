@@ -43,6 +43,8 @@ pub struct Config {
     pub max_package_mib: u64,
     /// Whether a replica's CPU reservation is a hard cap as well.
     pub cpu_cap: bool,
+    /// Most rows of recent requests that are remembered of each model.
+    pub recent_rows: usize,
     /// Where packages come from.
     pub sources: Sources,
     /// Where images come from beside the catalogue.
@@ -61,6 +63,7 @@ impl Default for Config {
             load_timeout_seconds: 120,
             max_package_mib: 4096,
             cpu_cap: false,
+            recent_rows: luthier_gateway::Options::default().recent_rows,
             sources: Sources::default(),
             registries: Registries::default(),
             pause_after: None,
@@ -90,7 +93,10 @@ pub async fn run(config: Config) -> Result<()> {
 
     let store = Store::open(&machine.data.join("luthier.db")).await?;
     let blobs = Arc::new(LocalBlobs::new(machine.data.join("blobs"))?);
-    let gateway = Arc::new(Gateway::new(luthier_gateway::Options::default()));
+    let gateway = Arc::new(Gateway::new(luthier_gateway::Options {
+        recent_rows: config.recent_rows,
+        ..luthier_gateway::Options::default()
+    }));
     let wake = Arc::new(Notify::new());
     let queue = Queue::new(store.pool().clone());
 

@@ -135,7 +135,8 @@ pub async fn delete_unused_revision(db: &mut SqliteConnection, id: RevisionId) -
     Ok(())
 }
 
-/// CPU (millicpu) and memory (MiB) that the active deployments of other models reserve.
+/// CPU (millicpu) and memory (MiB) that the active deployments of other models reserve. One whose
+/// runner an operator keeps reserves nothing here.
 ///
 /// # Errors
 /// `Internal`.
@@ -143,7 +144,8 @@ pub async fn reserved(db: &mut SqliteConnection, except: ModelId) -> Result<(u64
     let row = sqlx::query(
         "SELECT coalesce(sum(replicas * cpu), 0) AS cpu,
              coalesce(sum(replicas * memory), 0) AS memory
-         FROM deployments WHERE active AND model_id <> ?",
+         FROM deployments d WHERE active AND model_id <> ? AND NOT (deployment_type = 'MANUAL'
+             AND EXISTS (SELECT 1 FROM outside_runners o WHERE o.deployment_id = d.id))",
     )
     .bind(except.to_string())
     .fetch_one(db)

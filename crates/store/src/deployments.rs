@@ -225,10 +225,13 @@ pub async fn observe(db: &mut SqliteConnection, id: DeploymentId, o: &Observatio
     .bind(o.failure.as_ref().map(to_json).transpose()?)
     .bind(o.crashes)
     .bind(id.to_string())
-    .execute(db)
+    .execute(&mut *db)
     .await
     .map_err(failed("recording a deployment's state"))?;
-    Ok(())
+    match o.serving_revision {
+        Some(revision) if o.phase == Phase::Ready => crate::rollouts::served(db, revision).await,
+        _ => Ok(()),
+    }
 }
 
 /// The deployment of a model version.

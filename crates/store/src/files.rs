@@ -225,7 +225,9 @@ pub async fn blobs_of_model(db: &mut SqliteConnection, model: ModelId) -> Result
     let digests: Vec<String> = sqlx::query_scalar(
         "SELECT digest FROM datasets WHERE model_id = ?1
          UNION SELECT digest FROM artifacts WHERE model_id = ?1
-         UNION SELECT validation FROM revisions WHERE model_id = ?1",
+         UNION SELECT validation FROM revisions WHERE model_id = ?1
+         UNION SELECT archive FROM rollouts WHERE model_id = ?1 AND archive IS NOT NULL
+         UNION SELECT sample FROM rollouts WHERE model_id = ?1 AND sample IS NOT NULL",
     )
     .bind(model.to_string())
     .fetch_all(db)
@@ -245,6 +247,7 @@ pub async fn blob_in_use(db: &mut SqliteConnection, digest: &Digest) -> Result<b
              OR EXISTS (SELECT 1 FROM datasets WHERE digest = ?1)
              OR EXISTS (SELECT 1 FROM artifacts WHERE digest = ?1)
              OR EXISTS (SELECT 1 FROM revisions WHERE validation = ?1)
+             OR EXISTS (SELECT 1 FROM rollouts WHERE archive = ?1 OR sample = ?1)
              OR EXISTS (SELECT 1 FROM jobs WHERE status IN ('PENDING', 'STARTED', 'RETRY')
                  AND instr(payload, ?1) > 0)",
     )

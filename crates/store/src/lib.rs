@@ -15,8 +15,10 @@ pub mod events;
 pub mod files;
 pub mod models;
 mod open;
+pub mod outside;
 pub mod projects;
 pub mod query;
+pub mod rollouts;
 pub mod uses;
 pub mod values;
 

@@ -94,7 +94,7 @@ async fn pass(
                 };
                 let endpoints = sockets.iter().map(|socket| ReplicaEndpoint {
                     id: ReplicaId::new(),
-                    socket: socket.clone(),
+                    at: socket.clone().into(),
                 });
                 drop(gateway.set(d.model_id, endpoints.collect(), package));
             } else if seen.phase == Phase::Stopped {

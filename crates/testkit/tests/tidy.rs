@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("jobs", &["types", "store"]),
     (
         "controllers",
-        &["types", "ports", "store", "gateway", "data"],
+        &["types", "ports", "store", "gateway", "data", "explain"],
     ),
     (
         "app",

@@ -54,6 +54,8 @@ pub enum Code {
     PredictTimeout,
     /// The model has more waiting requests than it can take.
     Overloaded,
+    /// A new revision answers otherwise than the one that serves, and waits to be let through.
+    RolloutHeld,
     /// A container could not be started for a reason of this machine.
     ContainerFailed,
     /// The job was cancelled.
@@ -77,7 +79,7 @@ pub enum Fault {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::NotFound,
@@ -97,6 +99,7 @@ impl Code {
         Self::ModelStarting,
         Self::PredictTimeout,
         Self::Overloaded,
+        Self::RolloutHeld,
         Self::ContainerFailed,
         Self::Cancelled,
         Self::Internal,
@@ -116,6 +119,7 @@ impl Code {
             | Self::ModelUnavailable
             | Self::ModelStarting
             | Self::Overloaded
+            | Self::RolloutHeld
             | Self::Cancelled => Fault::Caller,
             Self::InvalidPackage
             | Self::RequirementsError
@@ -153,6 +157,7 @@ impl Code {
             | Self::DeploymentTimeout
             | Self::ModelUnavailable
             | Self::PredictTimeout
+            | Self::RolloutHeld
             | Self::Cancelled
             | Self::Internal => false,
         }

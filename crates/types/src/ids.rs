@@ -59,4 +59,6 @@ ids! {
     RevisionId,
     /// One running container of a revision.
     ReplicaId,
+    /// A runner that an operator keeps, under one address.
+    OutsideId,
 }

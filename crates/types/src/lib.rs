@@ -13,7 +13,9 @@ pub mod layout;
 mod model;
 mod names;
 mod requirements;
+mod rollout;
 pub mod runner;
+mod runner_address;
 mod units;
 
 pub use batching::{Batching, BatchingVerdict};
@@ -21,11 +23,13 @@ pub use deployment::{ArtifactStatus, ArtifactType, DeploymentParams, DeploymentT
 pub use digest::{Digest, EnvId, ParseDigestError};
 pub use error::{Code, Error, Evidence, Fault, Result};
 pub use ids::{
-    BaselineId, DatasetId, DeploymentId, FileId, JobId, ModelId, OrgId, ProjectId, ReplicaId,
-    RevisionId, UserId,
+    BaselineId, DatasetId, DeploymentId, FileId, JobId, ModelId, OrgId, OutsideId, ProjectId,
+    ReplicaId, RevisionId, UserId,
 };
 pub use job::{EnvType, JobStatus};
 pub use model::{Column, DataType, InputType, ModelSchema, ModelSpec, Task};
 pub use names::check_name;
 pub use requirements::{Include, RequirementFiles, include, logical_lines};
+pub use rollout::{AttributionChange, Cause, Comparison, LatencyChange, Limits, OutputChange};
+pub use runner_address::RunnerAddress;
 pub use units::{Mebibytes, Millicpu, Resources};

@@ -7,15 +7,23 @@ use luthier_jobs::StepContext;
 use luthier_store::{
     artifacts,
     deployments::{self, Deployment},
-    failed,
+    failed, rollouts,
 };
-use luthier_types::{ArtifactStatus, Code, Error, ModelId, Phase, Result};
+use luthier_types::{ArtifactStatus, Code, Comparison, Error, ModelId, Phase, Result, RevisionId};
+use serde::{Deserialize, Serialize};
 
 use super::{DeployPayload, job::Unpacked};
 use crate::App;
 
 /// How often the deployment is looked at.
 const POLL: Duration = Duration::from_millis(150);
+
+/// What `await_ready` records.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Awaited {
+    /// How the revision differs from the one that served before it.
+    pub(crate) comparison: Option<Comparison>,
+}
 
 /// Waits until the controller has finished with the latest intent of a model's deployment.
 ///
@@ -93,10 +101,15 @@ fn enriched(error: Error) -> Error {
 
 impl App {
     /// Waits for the published revision and makes its archive the model's artifact.
-    pub(crate) async fn await_ready(&self, ctx: &StepContext) -> Result<()> {
+    pub(crate) async fn await_ready(&self, ctx: &StepContext) -> Result<Awaited> {
         let payload: DeployPayload = ctx.payload()?;
         let unpacked: Unpacked = ctx.need("unpack")?;
-        settled(self, ctx, payload.model_id).await?;
+        let settled = settled(self, ctx, payload.model_id).await;
+        let comparison = self.comparison(RevisionId(ctx.job().0)).await?;
+        for line in comparison.iter().flat_map(Comparison::lines) {
+            ctx.logger().line(line);
+        }
+        settled?;
         let files = self.package_files(&unpacked.package).await?;
         let mut db = self.deps.store.write().await?;
         artifacts::set(
@@ -112,7 +125,14 @@ impl App {
             .await
             .map_err(failed("finishing a deployment"))?;
         self.forget_model(payload.model_id);
-        Ok(())
+        Ok(Awaited { comparison })
+    }
+
+    /// How a revision differs from the one that served before it, if that was found out.
+    async fn comparison(&self, revision: RevisionId) -> Result<Option<Comparison>> {
+        let mut db = self.deps.store.read().await?;
+        let rollout = rollouts::get(&mut db, revision).await?;
+        Ok(rollout.and_then(|r| r.comparison))
     }
 }
 

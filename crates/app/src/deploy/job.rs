@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use luthier_jobs::{JobKind, Logger, StepContext};
 use luthier_ports::LogSink;
-use luthier_store::{artifacts, deployments, failed};
-use luthier_types::{Digest, Error, Result, RevisionId};
+use luthier_store::{artifacts, deployments, failed, rollouts};
+use luthier_types::{Code, Digest, Error, Result, RevisionId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -149,7 +149,7 @@ impl JobKind for DeployJob {
 
     /// Brings back what stood before: the old revision goes on serving as it did, a first
     /// deployment is gone. The package layer goes when nothing else is made of it.
-    async fn failed(&self, ctx: &StepContext, _error: &Error) -> Result<()> {
+    async fn failed(&self, ctx: &StepContext, error: &Error) -> Result<()> {
         let payload: DeployPayload = ctx.payload()?;
         let unpacked: Option<Unpacked> = ctx.result("unpack")?;
         let revision = RevisionId(ctx.job().0);
@@ -159,10 +159,18 @@ impl JobKind for DeployJob {
                 .before
                 .restore(&mut db, payload.model_id, Timestamp::now())
                 .await?;
+            // One that is held can be let through.
+            let held = error.code() == Code::RolloutHeld;
+            let rollout = rollouts::get(&mut db, revision).await?;
+            let sample = rollout.and_then(|r| r.sample).filter(|_| !held);
+            rollouts::fail(&mut db, revision, error, held).await?;
             db.commit().await.map_err(failed("undoing a deployment"))?;
             self.0.forget_model(payload.model_id);
             self.0.deps.wake_deployments.notify_one();
-            self.discard_revision(revision).await?;
+            if !held {
+                self.discard_revision(revision).await?;
+                self.0.release_blobs(sample.into_iter().collect()).await?;
+            }
         }
         let package = match unpacked {
             Some(unpacked) => Some(unpacked.package),

@@ -45,9 +45,15 @@ impl App {
         let current = self.stored_revision(before).await?;
         let current = current.as_ref().map(|r| r.image_uri.as_str());
         let earlier = match payload.lock_of {
-            Some(revision) => self.earlier_lock(revision, &unpacked.package, &log).await?,
+            Some(revision) => {
+                self.earlier_lock(revision, &unpacked.package, payload.cause.is_exact(), &log)
+                    .await?
+            }
             None => None,
         };
+        if earlier.is_none() && payload.cause.is_exact() {
+            return Err(not_as_it_was(named(&payload.params, current)));
+        }
         let locked = match (earlier, named(&payload.params, current)) {
             (Some(locked), _) => {
                 log.line(format!(
@@ -155,31 +161,43 @@ impl App {
     }
 
     /// The lock that an earlier revision was made with, if it is known and the revision has this
-    /// package and the image as it is now.
+    /// package and the image as it is now; or, where it must be `exact`, as it was then if its layers
+    /// are still there.
     async fn earlier_lock(
         &self,
         revision: RevisionId,
         package: &Digest,
+        exact: bool,
         log: &LogSink,
     ) -> Result<Option<Locked>> {
         let Some(found) = self.stored_revision(Some(revision)).await? else {
             return Ok(None);
         };
-        let image = self.deps.images.ensure(&found.image_uri, log).await?;
-        if found.package != *package || found.image != image.digest {
-            return Ok(None);
-        }
         // A revision has the id of the job that made it.
         let steps = self.deps.queue.steps(JobId(revision.0)).await?;
         let result = steps.into_iter().find(|step| step.name == "lock");
         let locked = result
             .and_then(|step| serde_json::from_value::<Locked>(step.result?).ok())
-            .filter(|locked| locked.lock.id == found.env);
-        Ok(locked.map(|locked| Locked {
+            .filter(|locked| locked.lock.id == found.env && found.package == *package);
+        let Some(locked) = locked else {
+            return Ok(None);
+        };
+        let image = if exact && self.has_layers(&locked.image) {
+            locked.image
+        } else {
+            self.deps.images.ensure(&found.image_uri, log).await?
+        };
+        Ok((image.digest == found.image).then_some(Locked {
             image,
             lock: locked.lock,
             chosen: None,
         }))
+    }
+
+    /// Whether what replicas on the image mount is on this machine.
+    fn has_layers(&self, image: &ResolvedImage) -> bool {
+        let layout = &self.deps.layout;
+        layout.rootfs(&image.rootfs).is_dir() && layout.interpreter(&image.interpreter).is_dir()
     }
 
     /// A revision, if it is there.
@@ -191,6 +209,16 @@ impl App {
         let mut db = self.deps.store.read().await?;
         deployments::revision(&mut db, id).await
     }
+}
+
+/// What was asked for again cannot be made as it was.
+fn not_as_it_was(uri: Option<&str>) -> Error {
+    let uri = uri.unwrap_or_default();
+    Error::new(
+        Code::ImageUnavailable,
+        format!("the image {uri} is not what it was then, so the revision cannot be made again"),
+    )
+    .hint("Deploy the package anew with `update_artifact`; its requirements are resolved again.")
 }
 
 /// Why `uri` was chosen after others had `failed`.

@@ -2,14 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{check::Checked, image::notice, lock::Locked};
+use super::{await_ready::Awaited, check::Checked, image::notice, lock::Locked};
 
 /// What became of a step, by what it recorded: the image and why it was taken, the findings of the
-/// check.
+/// check, how it differs from what served before.
 pub(crate) fn outcome(step: &str, result: &Value) -> Map<String, Value> {
     let shown = match step {
         "lock" => serde_json::from_value(result.clone()).ok().map(locked),
         "check" => serde_json::from_value(result.clone()).ok().map(checked),
+        "await_ready" => serde_json::from_value(result.clone()).ok().map(awaited),
         _ => None,
     };
     match shown {
@@ -31,4 +32,8 @@ fn locked(locked: Locked) -> Value {
 
 fn checked(checked: Checked) -> Value {
     json!({ "findings": checked.findings })
+}
+
+fn awaited(awaited: Awaited) -> Value {
+    json!({ "comparison": awaited.comparison })
 }

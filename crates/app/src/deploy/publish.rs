@@ -10,18 +10,26 @@ use luthier_store::{
     deployments::{self, Deployment, Revision},
     failed,
     models::{self, Model},
+    rollouts::{self, Rollout},
 };
 use luthier_types::{
-    DeploymentId, Digest, ModelId, Phase, Result, RevisionId, runner::InputColumn,
+    Cause, DeploymentId, Digest, Error, Limits, ModelId, Phase, Result, RevisionId,
+    runner::InputColumn,
 };
+use sqlx::SqliteConnection;
 
 use super::{DeployPayload, before::Intent, job::Unpacked, layers::Stage, lock::Locked};
-use crate::{App, lookup::not_found, spool::heavy};
+use crate::{App, lookup::not_found, references::seed, spool::heavy};
 
 /// Rows of the validation predict.
 const VALIDATION_ROWS: usize = 5;
 /// Largest blob of validation rows.
 const VALIDATION_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Rows of the dataset that a new revision is compared on.
+const COMPARISON_ROWS: usize = 200;
+/// Largest blob of these.
+const COMPARISON_BYTES: u64 = 64 * 1024 * 1024;
 
 impl App {
     /// Writes the revision that the earlier steps made and makes it the wanted one.
@@ -36,6 +44,11 @@ impl App {
         // Until the revision is stored nothing mentions the blob, and it must not be cleared away.
         let _blobs = self.blobs_in_use.read().await;
         let validation = self.validation_rows(&card, ctx).await?;
+        // A first revision has nothing to be compared with.
+        let sample = match &unpacked.before.intent {
+            Some(_) => self.comparison_rows(&card, ctx).await,
+            None => None,
+        };
         // An operator may have made room.
         if !self.deps.layout.package(&unpacked.package).exists() {
             self.unpack(&payload.archive, Stage::Do, ctx.job(), ctx.cancelled())
@@ -82,6 +95,10 @@ impl App {
         if deployments::revision(&mut db, id).await?.is_none() {
             deployments::insert_revision(&mut db, &revision).await?;
         }
+        let mut rollout = rollout(&revision, &payload);
+        rollout.sample = sample;
+        rollout.limits = limits(&mut db, &payload).await?;
+        rollouts::insert(&mut db, &rollout).await?;
         if wanted.active {
             self.check_capacity(&mut db, model, wanted.replicas, wanted.resources)
                 .await?;
@@ -148,6 +165,38 @@ impl App {
     }
 
     async fn first_rows(&self, card: &Model) -> Result<Option<RecordBatch>> {
+        self.rows_of_dataset(card, Rows::First(VALIDATION_ROWS))
+            .await
+    }
+
+    /// Stores rows of the first dataset to compare the revision on with the one that serves; nothing
+    /// when there are none, or too large ones.
+    async fn comparison_rows(&self, card: &Model, ctx: &StepContext) -> Option<Digest> {
+        let stored = async {
+            let Some(rows) = self
+                .rows_of_dataset(card, Rows::Drawn(COMPARISON_ROWS))
+                .await?
+            else {
+                return Ok(None);
+            };
+            let bytes = Cursor::new(luthier_data::to_ipc(&rows)?);
+            let blob = self
+                .deps
+                .blobs
+                .put(Box::new(bytes), COMPARISON_BYTES)
+                .await?;
+            Ok::<_, Error>(Some(blob.digest))
+        };
+        stored.await.unwrap_or_else(|error| {
+            ctx.logger().line(format!(
+                "the first dataset cannot be used to compare with what serves: {error}"
+            ));
+            None
+        })
+    }
+
+    /// Rows of a model's first dataset, if it has one.
+    async fn rows_of_dataset(&self, card: &Model, which: Rows) -> Result<Option<RecordBatch>> {
         let mut db = self.deps.store.read().await?;
         let tables = artifacts::tables(&mut db, card.id).await?;
         drop(db);
@@ -156,10 +205,60 @@ impl App {
         };
         let file = self.spool(&table.digest).await?;
         let (schema, spec) = (card.schema.clone(), card.spec.clone());
+        // The same dataset gives the same rows each time.
+        let seed = seed(&table.digest);
         heavy(move || {
             let columns = schema.inputs(&spec)?;
-            luthier_data::head_parquet(file.path(), &columns, VALIDATION_ROWS).map(Some)
+            match which {
+                Rows::First(n) => luthier_data::head_parquet(file.path(), &columns, n),
+                Rows::Drawn(n) => luthier_data::sample_parquet(file.path(), &columns, n, seed),
+            }
+            .map(Some)
         })
         .await
+    }
+}
+
+/// Which rows of a dataset.
+#[derive(Clone, Copy, Debug)]
+enum Rows {
+    /// The first so many.
+    First(usize),
+    /// So many, drawn.
+    Drawn(usize),
+}
+
+/// How far the revision may differ from what serves: as far as it likes, if a person let it through.
+async fn limits(db: &mut SqliteConnection, payload: &DeployPayload) -> Result<Limits> {
+    if let Cause::Approval { .. } = payload.cause {
+        return Ok(Limits::default());
+    }
+    match (
+        payload.limits,
+        deployments::of_model(db, payload.model_id).await?,
+    ) {
+        (Some(limits), _) => Ok(limits),
+        (None, Some(d)) => rollouts::limits(db, d.id).await,
+        (None, None) => Ok(Limits::default()),
+    }
+}
+
+/// The place in the model's history of a revision that is being published.
+fn rollout(revision: &Revision, payload: &DeployPayload) -> Rollout {
+    Rollout {
+        revision: revision.id,
+        model: revision.model_id,
+        number: 0,
+        cause: payload.cause.clone(),
+        image_uri: revision.image_uri.clone(),
+        env: revision.env.clone(),
+        package: revision.package.clone(),
+        archive: Some(payload.archive.clone()),
+        sample: None,
+        limits: Limits::default(),
+        comparison: None,
+        failure: None,
+        served: false,
+        created_at: revision.created_at,
     }
 }

@@ -267,7 +267,9 @@ pub(crate) async fn blobs(world: &World) -> BTreeSet<String> {
     drop(db);
     let blobs: BTreeSet<String> = blobs.iter().map(|b| b.digest.to_string()).collect();
     let mentioned = "SELECT digest FROM datasets UNION SELECT digest FROM files
-         UNION SELECT digest FROM artifacts UNION SELECT validation FROM revisions";
+         UNION SELECT digest FROM artifacts UNION SELECT validation FROM revisions
+         UNION SELECT archive FROM rollouts WHERE archive IS NOT NULL
+         UNION SELECT sample FROM rollouts WHERE sample IS NOT NULL";
     for digest in texts(world, mentioned).await {
         assert!(blobs.contains(&digest), "blob {digest} is missing");
     }

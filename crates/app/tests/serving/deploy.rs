@@ -114,6 +114,7 @@ async fn what_does_not_exist_is_not_found() {
     let request = DeployRequest {
         file_id: FileId::new(),
         deployment_params: None,
+        limits: None,
     };
     let error = app
         .deploy_artifact(model, request.clone(), Mode::Add, false)
@@ -160,6 +161,7 @@ async fn a_repeated_request_is_answered_with_the_first_ones_job() {
     let request = DeployRequest {
         file_id: world.file(archive(&GOOD)).await,
         deployment_params: None,
+        limits: None,
     };
     let app = &world.app;
     let first = app
@@ -251,6 +253,7 @@ async fn bad_packages_fail_and_leave_nothing() {
     let request = DeployRequest {
         file_id: world.file(b"not an archive".to_vec()).await,
         deployment_params: None,
+        limits: None,
     };
     let job = world
         .app

@@ -97,6 +97,7 @@ impl History {
                 let request = DeployRequest {
                     file_id,
                     deployment_params: None,
+                    limits: None,
                 };
                 let app = &self.world.app;
                 // Refused when the file has gone, or one is being deployed.
@@ -240,6 +241,7 @@ async fn a_package_that_is_just_being_recorded_stays() {
     let request = DeployRequest {
         file_id,
         deployment_params: None,
+        limits: None,
     };
     let job = world
         .app

@@ -114,6 +114,7 @@ impl testing::World for Trial {
         let request = DeployRequest {
             file_id,
             deployment_params: Some(json!({ "replicas": 2, "memory": 512 })),
+            limits: None,
         };
         let mode = match self.before {
             None => Mode::Add,

@@ -9,7 +9,10 @@ use std::{
 use luthier_gateway::client;
 use luthier_ports::{ContainerId, ContainerState};
 use luthier_store::deployments::Deployment;
-use luthier_types::{Code, DeploymentId, Error, Phase, Result, runner::LoadPhase};
+use luthier_types::{
+    Code, DeploymentId, Error, OutsideId, Phase, ReplicaId, Result, RunnerAddress,
+    runner::LoadPhase,
+};
 use tokio::{task::JoinSet, time::Duration};
 
 use super::{
@@ -45,12 +48,21 @@ impl Core {
                 continue;
             }
             let proven = revision == deployment.serving_revision;
-            let socket = RunDir::new(&self.deps.run_dir, id.replica).socket();
+            let at = RunDir::new(&self.deps.run_dir, id.replica).socket().into();
             handshakes.spawn(async move {
-                let ready = client::ready(&socket, Instant::now() + HANDSHAKE).await;
+                let ready = client::ready(&at, Instant::now() + HANDSHAKE).await;
                 let answers = ready.is_ok_and(|r| r.phase == LoadPhase::Ready);
                 (id, answers && proven)
             });
+        }
+        for deployment in wanted.iter().filter(|d| d.active) {
+            if let Some((id, at)) = self.outside_that_served(deployment) {
+                handshakes.spawn(async move {
+                    let ready = client::ready(&at, Instant::now() + HANDSHAKE).await;
+                    let answers = ready.is_ok_and(|r| r.phase == LoadPhase::Ready);
+                    (id, answers)
+                });
+            }
         }
         let mut adopted: Vec<(Identity, bool)> = handshakes.join_all().await;
         adopted.sort_by_key(|(id, _)| id.replica);
@@ -65,7 +77,8 @@ impl Core {
             self.bring_up(*id, revision, from);
         }
         for deployment in wanted.iter().filter(|d| d.active) {
-            let memory = recall(deployment, &adopted);
+            let outside = self.outside.get(&deployment.id).map(|o| o.id);
+            let memory = recall(deployment, &adopted, outside);
             let kept = Kept {
                 model: deployment.model_id,
                 memory,
@@ -74,6 +87,26 @@ impl Core {
             self.kept.insert(deployment.id, kept);
         }
         Ok(())
+    }
+
+    /// The runner that an operator keeps for a deployment, if it served when the last server ended.
+    fn outside_that_served(&self, d: &Deployment) -> Option<(Identity, RunnerAddress)> {
+        let outside = self.outside.get(&d.id)?;
+        let revision = d
+            .serving_revision
+            .filter(|r| Some(*r) == d.wanted_revision)?;
+        let settled = d.observed_generation == d.generation && d.phase == Phase::Ready;
+        let id = Identity {
+            deployment: d.id,
+            model: d.model_id,
+            replica: ReplicaId::new(),
+            template: Template {
+                revision,
+                resources: d.resources,
+                outside: Some(outside.id),
+            },
+        };
+        settled.then(|| (id, outside.address.clone()))
     }
 
     /// Removes containers that are replicas by their labels and belong to no replica known here,
@@ -117,7 +150,11 @@ impl Core {
 }
 
 /// What the last server knew, as far as it is stored or can be seen.
-fn recall(deployment: &Deployment, adopted: &[(Identity, bool)]) -> Memory {
+fn recall(
+    deployment: &Deployment,
+    adopted: &[(Identity, bool)],
+    outside: Option<OutsideId>,
+) -> Memory {
     let observed = deployment.observed_generation == deployment.generation;
     let mine = |(id, _): &&(Identity, bool)| id.deployment == deployment.id;
     let serving = deployment
@@ -133,6 +170,7 @@ fn recall(deployment: &Deployment, adopted: &[(Identity, bool)]) -> Memory {
             let wanted = Template {
                 revision,
                 resources: deployment.resources,
+                outside,
             };
             // Others than those wanted: an exchange of resources is underway, or has failed.
             let other = templates.into_iter().find(|t| *t != wanted);
@@ -146,6 +184,7 @@ fn recall(deployment: &Deployment, adopted: &[(Identity, bool)]) -> Memory {
             let wanted = Template {
                 revision,
                 resources: deployment.resources,
+                outside,
             };
             let reason = deployment
                 .failure

@@ -7,21 +7,21 @@
 
 mod compare;
 
-use std::{path::Path, time::Instant};
+use std::time::Instant;
 
 use arrow_array::{RecordBatch, UInt32Array};
 use arrow_select::take::take_record_batch;
 use luthier_gateway::client;
-use luthier_types::{Batching, BatchingVerdict, Code, Error, Result};
+use luthier_types::{Batching, BatchingVerdict, Code, Error, Result, RunnerAddress};
 
 use self::compare::difference;
 
-/// Tries the model behind `socket`, which answered `rows` with `together`.
+/// Tries the model at `at`, which answered `rows` with `together`.
 ///
 /// # Errors
 /// `ModelUnavailable` when the replica ended under it.
 pub(super) async fn tried(
-    socket: &Path,
+    at: &RunnerAddress,
     rows: &RecordBatch,
     together: &RecordBatch,
     deadline: Instant,
@@ -29,7 +29,7 @@ pub(super) async fn tried(
     if (1..rows.num_rows()).all(|row| rows.slice(row, 1) == rows.slice(0, 1)) {
         return Ok(BatchingVerdict::TooFewRows.into());
     }
-    match compared(socket, rows, together, deadline).await {
+    match compared(at, rows, together, deadline).await {
         Err(error) if error.code() == Code::ModelUnavailable => Err(error),
         Err(error) if error.code() == Code::PredictTimeout => Ok(BatchingVerdict::TooSlow.into()),
         Err(error) => Ok(Batching {
@@ -41,15 +41,14 @@ pub(super) async fn tried(
 }
 
 async fn compared(
-    socket: &Path,
+    at: &RunnerAddress,
     rows: &RecordBatch,
     together: &RecordBatch,
     deadline: Instant,
 ) -> Result<Batching> {
     let schema = together.schema();
     let outputs: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
-    let predict =
-        async |rows: &RecordBatch| client::predict(socket, rows, &outputs, deadline).await;
+    let predict = async |rows: &RecordBatch| client::predict(at, rows, &outputs, deadline).await;
     let differs = |verdict, detail| Batching {
         verdict,
         detail: Some(detail),

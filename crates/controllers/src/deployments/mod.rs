@@ -16,7 +16,9 @@
 
 mod adopt;
 mod batching;
+mod comparison;
 mod failure;
+mod outside;
 pub mod plan;
 mod replica;
 mod spec;
@@ -34,10 +36,12 @@ use luthier_ports::{BlobStore, ContainerId, ContainerRuntime};
 use luthier_store::{
     Store,
     deployments::{self, Deployment, Observation, Revision},
+    outside::{self as outside_runners, Outside},
     values::to_json,
 };
 use luthier_types::{
-    DeploymentId, Error, ModelId, ReplicaId, Result, RevisionId, layout::CacheLayout, runner,
+    DeploymentId, Error, ModelId, OutsideId, ReplicaId, Result, RevisionId, RunnerAddress,
+    layout::CacheLayout, runner,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -74,6 +78,8 @@ pub struct Settings {
     pub liveness_failures: u32,
     /// How long it may take to try whether a new revision can be batched.
     pub batching_timeout: Duration,
+    /// How long it may take to compare a new revision with the one that serves.
+    pub comparison_timeout: Duration,
     /// Longest time between passes, and between searches for containers that belong to nothing.
     pub interval: Duration,
     /// Whether the CPU reservation is a hard cap as well.
@@ -97,6 +103,7 @@ impl Default for Settings {
             liveness_timeout: Duration::from_secs(5),
             liveness_failures: 3,
             batching_timeout: Duration::from_secs(10),
+            comparison_timeout: Duration::from_secs(20),
             interval: Duration::from_secs(5),
             cpu_cap: false,
             runner_threads: runner::HTTP_THREADS,
@@ -135,6 +142,7 @@ pub struct DeploymentController {
 /// A replica as its owner knows it.
 struct Replica {
     id: Identity,
+    at: RunnerAddress,
     state: State,
     end: Option<oneshot::Sender<Option<Retired>>>,
     retired: Option<Retired>,
@@ -160,6 +168,10 @@ struct Core {
     kept: HashMap<DeploymentId, Kept>,
     replicas: HashMap<ReplicaId, Replica>,
     revisions: HashMap<RevisionId, Arc<Revision>>,
+    /// The runners that operators keep now.
+    outside: HashMap<DeploymentId, Outside>,
+    /// And where those listen that were ever seen.
+    addresses: HashMap<OutsideId, RunnerAddress>,
     tasks: JoinSet<Result<()>>,
     about: HashMap<Id, Task>,
     orphans: HashSet<ContainerId>,
@@ -186,6 +198,8 @@ impl DeploymentController {
                 kept: HashMap::new(),
                 replicas: HashMap::new(),
                 revisions: HashMap::new(),
+                outside: HashMap::new(),
+                addresses: HashMap::new(),
                 tasks: JoinSet::new(),
                 about: HashMap::new(),
                 orphans: HashSet::new(),
@@ -231,8 +245,15 @@ impl Reconciler for Core {
     async fn pass(&mut self) -> Result<Duration> {
         let wanted = {
             let mut db = self.deps.store.read().await?;
-            deployments::list(&mut db).await?
+            let wanted = deployments::list(&mut db).await?;
+            let outside = outside_runners::list(&mut db).await?;
+            self.outside = outside.into_iter().map(|(id, _, o)| (id, o)).collect();
+            wanted
         };
+        for outside in self.outside.values() {
+            let address = outside.address.clone();
+            self.addresses.insert(outside.id, address);
+        }
         if !self.adopted {
             self.adopt(&wanted).await?;
             self.adopted = true;
@@ -333,6 +354,7 @@ impl Core {
         let template = deployment.wanted_revision.map(|revision| Template {
             revision,
             resources: deployment.resources,
+            outside: self.outside.get(&deployment.id).map(|o| o.id),
         });
         let desired = Desired {
             template: template.filter(|_| deployment.active),
@@ -396,9 +418,19 @@ impl Core {
 
     fn bring_up(&mut self, id: Identity, revision: Arc<Revision>, from: From) {
         let (tell, end) = oneshot::channel();
+        // One that is not known answers nothing.
+        let known = |o| self.addresses.get(&o).cloned();
+        let nowhere = || RunnerAddress::Unix(PathBuf::new());
+        let outside = id
+            .template
+            .outside
+            .map(|o| known(o).unwrap_or_else(nowhere));
+        let inside = || RunDir::new(&self.deps.run_dir, id.replica).socket().into();
+        let at = outside.clone().unwrap_or_else(inside);
         let life = Life {
             id,
             revision,
+            outside,
             deps: self.deps.clone(),
             events: self.events.0.clone(),
             look: self.look.subscribe(),
@@ -411,6 +443,7 @@ impl Core {
         };
         let replica = Replica {
             id,
+            at,
             state,
             end: Some(tell),
             retired: None,

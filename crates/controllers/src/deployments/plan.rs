@@ -16,7 +16,7 @@
 //! A replica that dies after its template has served is replaced, ever more slowly while that
 //! goes on happening.
 
-use luthier_types::{Error, Phase, ReplicaId, Resources, RevisionId};
+use luthier_types::{Error, OutsideId, Phase, ReplicaId, Resources, RevisionId};
 use tokio::time::{Duration, Instant};
 
 /// What a replica is made of.
@@ -26,6 +26,8 @@ pub struct Template {
     pub revision: RevisionId,
     /// What it may use.
     pub resources: Resources,
+    /// Who runs it, when that is not a container of the server.
+    pub outside: Option<OutsideId>,
 }
 
 /// How far a replica is.
@@ -189,7 +191,12 @@ pub fn plan(
             move |r: &&ReplicaView| r.template == template && matches!(r.state, State::Proving);
         replicas.iter().filter(of).map(|r| r.id)
     };
-    let goal = desired.replicas.max(1) as usize;
+    // One address outside is one replica.
+    let goal_of = |template: Template| match template.outside {
+        Some(_) => 1,
+        None => desired.replicas.max(1) as usize,
+    };
+    let goal = goal_of(wanted);
 
     if memory.serving != Some(wanted) && memory.rejected.is_none() {
         let proven = ready(wanted).count();
@@ -213,6 +220,7 @@ pub fn plan(
     let rolling = memory.serving != Some(wanted) && memory.rejected.is_none();
 
     if let Some(serving) = memory.serving {
+        let goal = goal_of(serving);
         // The oldest are kept, those that answer before those that do not yet.
         let mut kept: Vec<ReplicaId> = ready(serving).collect();
         kept.sort();

@@ -7,14 +7,14 @@
 //!        told to end at any of these ────────────────┘
 //! ```
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Instant};
+use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use arrow_array::RecordBatch;
 use luthier_gateway::{Retired, client};
 use luthier_ports::{ContainerState, Exit};
 use luthier_store::{batching as store, deployments::Revision};
 use luthier_types::{
-    Batching, BatchingVerdict, Code, Error, Evidence, ReplicaId, Result,
+    Batching, BatchingVerdict, Code, Error, Evidence, ReplicaId, Result, RunnerAddress,
     runner::{LoadPhase, Ready},
 };
 use tokio::{
@@ -52,6 +52,8 @@ pub(super) enum From {
 pub(super) struct Life {
     pub(super) id: Identity,
     pub(super) revision: Arc<Revision>,
+    /// Where its runner listens, if an operator keeps it and there is no container.
+    pub(super) outside: Option<RunnerAddress>,
     pub(super) deps: Arc<Deps>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     /// Changes when replicas should be looked at now.
@@ -68,6 +70,9 @@ impl Life {
         from: From,
         end: oneshot::Receiver<Option<Retired>>,
     ) -> Result<()> {
+        if let Some(at) = self.outside.clone() {
+            return self.run_outside(at, from, end).await;
+        }
         // Not interrupted: a container is wholly started before it is stopped.
         let started = match from {
             From::Start => self.start().await,
@@ -122,6 +127,7 @@ impl Life {
         if from != From::Serving {
             let ready = self.load().await?;
             self.validate(&ready).await?;
+            self.compare(&self.at()).await?;
         }
         let _ = self.events.send(Event::Ready(self.id.replica));
         self.serve().await
@@ -136,7 +142,7 @@ impl Life {
         loop {
             let memory = self.check(moment).await?;
             peak = peak.max(memory);
-            if let Ok(ready) = client::ready(&self.socket(), self.soon()).await {
+            if let Ok(ready) = client::ready(&self.at(), self.soon()).await {
                 match ready.phase {
                     LoadPhase::Ready => return Ok(ready),
                     LoadPhase::Failed => {
@@ -163,7 +169,7 @@ impl Life {
     }
 
     /// Lets it predict the revision's validation rows.
-    async fn validate(&self, ready: &Ready) -> Result<()> {
+    pub(super) async fn validate(&self, ready: &Ready) -> Result<()> {
         let mut bytes = vec![];
         self.deps
             .blobs
@@ -176,7 +182,7 @@ impl Life {
             .map_err(|e| Error::internal("reading the validation rows", e))?;
         let deadline = Instant::now() + self.deps.settings.validation_timeout;
         let outputs = &self.revision.outputs;
-        let error = match client::predict(&self.socket(), &rows, outputs, deadline).await {
+        let error = match client::predict(&self.at(), &rows, outputs, deadline).await {
             Ok(answer) => return self.find_batching(ready, &rows, &answer).await,
             Err(error) => error,
         };
@@ -207,7 +213,7 @@ impl Life {
         let found = if ready.declines_batching {
             BatchingVerdict::Declined.into()
         } else {
-            match batching::tried(&self.socket(), rows, answer, deadline).await {
+            match batching::tried(&self.at(), rows, answer, deadline).await {
                 Ok(found) => found,
                 Err(error) => {
                     self.ended_soon(Moment::Validating).await?;
@@ -237,7 +243,7 @@ impl Life {
                 Ok(()) = look.changed() => true,
             };
             self.check(Moment::Serving).await?;
-            match client::live(&self.socket(), self.soon()).await {
+            match client::live(&self.at(), self.soon()).await {
                 Ok(()) => failures = 0,
                 Err(_) => {
                     self.ended_soon(Moment::Serving).await?;
@@ -258,6 +264,9 @@ impl Life {
     /// The memory it uses, if known; an error when it has ended. A runtime that cannot tell is no
     /// sign of that.
     async fn check(&self, moment: Moment) -> Result<Option<u64>> {
+        if self.outside.is_some() {
+            return Ok(None);
+        }
         let id = spec::container_id(self.id.replica);
         match self.deps.runtime.status(&id).await {
             Ok(None) => Err(failure::vanished(moment)),
@@ -277,7 +286,7 @@ impl Life {
         let deadline = Instant::now() + Duration::from_secs(2);
         while Instant::now() < deadline {
             self.check(moment).await?;
-            if client::live(&self.socket(), self.soon()).await.is_ok() {
+            if client::live(&self.at(), self.soon()).await.is_ok() {
                 return Ok(());
             }
             sleep(self.deps.settings.poll).await;
@@ -299,7 +308,7 @@ impl Life {
             .unwrap_or_default()
     }
 
-    fn soon(&self) -> Instant {
+    pub(super) fn soon(&self) -> Instant {
         Instant::now() + self.deps.settings.liveness_timeout
     }
 
@@ -307,7 +316,8 @@ impl Life {
         RunDir::new(&self.deps.run_dir, self.id.replica)
     }
 
-    fn socket(&self) -> PathBuf {
-        self.dir().socket()
+    fn at(&self) -> RunnerAddress {
+        let inside = || self.dir().socket().into();
+        self.outside.clone().unwrap_or_else(inside)
     }
 }

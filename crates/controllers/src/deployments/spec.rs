@@ -57,6 +57,7 @@ pub(super) fn identity(labels: &BTreeMap<String, String>) -> Option<Identity> {
                 cpu: Millicpu(read(labels, CPU)?),
                 memory: Mebibytes(read(labels, MEMORY)?),
             },
+            outside: None,
         },
     })
 }

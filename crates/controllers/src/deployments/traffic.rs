@@ -4,7 +4,7 @@ use luthier_gateway::{Package, ReplicaEndpoint, Retired};
 use luthier_store::batching;
 use luthier_types::{DeploymentId, ReplicaId, Result, RevisionId};
 
-use super::{Core, plan::Template, spec::RunDir};
+use super::{Core, plan::Template};
 
 impl Core {
     /// Lets traffic reach exactly the replicas `traffic`, which are made of `serving`, if that is
@@ -27,10 +27,10 @@ impl Core {
             return Ok(());
         };
         kept.traffic = traffic.to_vec();
-        let run = &self.deps.run_dir;
-        let endpoints = traffic.iter().map(|id| ReplicaEndpoint {
-            id: *id,
-            socket: RunDir::new(run, *id).socket(),
+        let known = traffic.iter().filter_map(|id| self.replicas.get(id));
+        let endpoints = known.map(|replica| ReplicaEndpoint {
+            id: replica.id.replica,
+            at: replica.at.clone(),
         });
         let retired = if traffic.is_empty() {
             self.deps.gateway.clear(kept.model)

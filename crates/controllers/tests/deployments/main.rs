@@ -4,4 +4,6 @@
 
 mod batching;
 mod keeping;
+mod outside;
+mod updates;
 mod world;

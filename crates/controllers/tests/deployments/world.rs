@@ -24,14 +24,18 @@ use luthier_ports::{
 use luthier_store::{
     Store, batching,
     deployments::{self, Deployment, Revision},
-    models, projects,
+    models,
+    outside::{self, Outside},
+    projects,
+    rollouts::{self, Rollout},
 };
 use luthier_types::{
-    ArtifactStatus, ArtifactType, Batching, DeploymentId, DeploymentType, Digest, EnvId, InputType,
-    Mebibytes, Millicpu, ModelId, ModelSchema, ModelSpec, Phase, ProjectId, ReplicaId, Resources,
-    Result, RevisionId, Task,
+    ArtifactStatus, ArtifactType, Batching, Cause, Comparison, DataType, DeploymentId,
+    DeploymentType, Digest, EnvId, InputType, Limits, Mebibytes, Millicpu, ModelId, ModelSchema,
+    ModelSpec, OutsideId, Phase, ProjectId, ReplicaId, Resources, Result, RevisionId,
+    RunnerAddress, Task,
     layout::{CacheLayout, container},
-    runner::{LoadPhase, Ready, RunnerError, RunnerErrorKind},
+    runner::{InputColumn, LoadPhase, Ready, RunnerError, RunnerErrorKind},
 };
 use tempfile::TempDir;
 use tokio::{
@@ -294,7 +298,10 @@ impl World {
             env: EnvId(Digest::of("env")),
             package: Digest::of("package"),
             runner: Digest::of("runner"),
-            inputs: vec![],
+            inputs: vec![InputColumn {
+                name: "x".into(),
+                data_type: DataType::Float,
+            }],
             outputs: vec!["y".into()],
             validation,
             created_at: jiff::Timestamp::now(),
@@ -307,6 +314,77 @@ impl World {
             .unwrap();
         db.commit().await.unwrap();
         revision.id
+    }
+
+    /// Stores a revision as one that is rolled out, with values of `x` to compare it on, if any.
+    pub(crate) async fn rollout(
+        &self,
+        play: Play,
+        x: Option<Vec<f64>>,
+        limits: Limits,
+    ) -> RevisionId {
+        let revision = self.revision(play).await;
+        let sample = match x {
+            Some(x) => {
+                let rows =
+                    RecordBatch::try_from_iter([("x", Arc::new(Float64Array::from(x)) as _)]);
+                let bytes = luthier_data::to_ipc(&rows.unwrap()).unwrap();
+                let reader = Box::new(std::io::Cursor::new(bytes));
+                Some(self.blobs.put(reader, 1 << 20).await.unwrap().digest)
+            }
+            None => None,
+        };
+        let rollout = Rollout {
+            revision,
+            model: self.model,
+            number: 0,
+            cause: Cause::Update,
+            image_uri: "image".to_owned(),
+            env: EnvId(Digest::of("env")),
+            package: Digest::of("package"),
+            archive: None,
+            sample,
+            limits,
+            comparison: None,
+            failure: None,
+            served: false,
+            created_at: jiff::Timestamp::now(),
+        };
+        let mut db = self.store.write().await.unwrap();
+        rollouts::insert(&mut db, &rollout).await.unwrap();
+        db.commit().await.unwrap();
+        revision
+    }
+
+    /// How a revision was found to differ.
+    pub(crate) async fn comparison(&self, revision: RevisionId) -> Option<Comparison> {
+        let mut db = self.store.read().await.unwrap();
+        let rollout = rollouts::get(&mut db, revision).await.unwrap();
+        rollout.unwrap().comparison
+    }
+
+    /// Sets who keeps the deployment's runner, of which the type becomes MANUAL.
+    pub(crate) async fn keep_outside(&self, address: Option<RunnerAddress>) {
+        let outside = address.map(|address| Outside {
+            id: OutsideId::new(),
+            address,
+        });
+        let mut db = self.store.write().await.unwrap();
+        outside::set(&mut db, self.deployment, outside.as_ref())
+            .await
+            .unwrap();
+        db.commit().await.unwrap();
+        self.want(|d| d.deployment_type = DeploymentType::Manual)
+            .await;
+    }
+
+    /// A runner that an operator keeps, which plays `play`; ends when it is aborted.
+    pub(crate) fn outside(&self, name: &str, play: Play) -> (RunnerAddress, JoinHandle<()>) {
+        let socket = self.dir.path().join(name);
+        let _ = std::fs::remove_file(&socket);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let task = tokio::spawn(serve(listener, play, Arc::new(|| ())));
+        (socket.into(), task)
     }
 
     /// Stores the deployment of `revision`.

@@ -199,19 +199,30 @@ async fn kept_connections_that_went_stale_are_replaced_without_a_failure() {
 async fn the_handshake_tells_the_phase_and_a_missing_socket_is_unavailable() {
     let runner = Runner::start(Answer::Double).await;
     runner.phase(LoadPhase::Loading);
-    let ready = client::ready(&runner.socket(), soon()).await.unwrap();
-    assert_eq!(ready.phase, LoadPhase::Loading);
-    runner.phase(LoadPhase::Ready);
-    let ready = client::ready(&runner.socket(), soon()).await.unwrap();
-    assert_eq!(ready.phase, LoadPhase::Ready);
-    client::live(&runner.socket(), soon()).await.unwrap();
-    let answer = client::predict(&runner.socket(), &rows(&[4.0]), &["y".into()], soon())
+    let ready = client::ready(&runner.socket().into(), soon())
         .await
         .unwrap();
+    assert_eq!(ready.phase, LoadPhase::Loading);
+    runner.phase(LoadPhase::Ready);
+    let ready = client::ready(&runner.socket().into(), soon())
+        .await
+        .unwrap();
+    assert_eq!(ready.phase, LoadPhase::Ready);
+    client::live(&runner.socket().into(), soon()).await.unwrap();
+    let answer = client::predict(
+        &runner.socket().into(),
+        &rows(&[4.0]),
+        &["y".into()],
+        soon(),
+    )
+    .await
+    .unwrap();
     assert_eq!(answer.num_rows(), 1);
     runner.kill();
     until("it is gone", || runner.is_gone()).await;
-    let error = client::ready(&runner.socket(), soon()).await.unwrap_err();
+    let error = client::ready(&runner.socket().into(), soon())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), Code::ModelUnavailable);
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn soon() -> Instant {
 pub(crate) fn endpoint(runner: &Runner) -> ReplicaEndpoint {
     ReplicaEndpoint {
         id: ReplicaId::new(),
-        socket: runner.socket(),
+        at: runner.socket().into(),
     }
 }
 

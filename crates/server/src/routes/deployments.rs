@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    routing::{get, put},
+};
 use jiff::Timestamp;
-use luthier_app::{App, deployments::DeploymentView};
+use luthier_app::{App, deployments::DeploymentView, manual::SetAddress};
 use luthier_types::ModelId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    envelope::{Answer, data},
+    envelope::{Answer, accepted, data},
     extract::{Json, Path, Query},
 };
 
@@ -22,6 +26,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/v3/models/{id}/deployment", get(read).patch(change))
         .route("/v1/deployments", get(list))
         .route("/v1/models/{id}/logs", get(logs))
+        .route("/v1/models/{id}/runner-address", put(set_runner))
 }
 
 async fn read(State(app): State<Arc<App>>, Path(model): Path<ModelId>) -> Answer {
@@ -38,6 +43,14 @@ async fn change(
     let mut value = deployment(&app, &view);
     value["job"] = json!(job);
     Ok(data(value))
+}
+
+async fn set_runner(
+    State(app): State<Arc<App>>,
+    Path(model): Path<ModelId>,
+    Json(request): Json<SetAddress>,
+) -> Answer {
+    Ok(accepted(json!(app.set_runner(model, request).await?)))
 }
 
 async fn list(State(app): State<Arc<App>>) -> Answer {
@@ -79,6 +92,7 @@ fn deployment(app: &App, view: &DeploymentView) -> Value {
         "phase": d.phase,
         "ready_replicas": d.ready_replicas,
         "batching": view.batching,
+        "runner_address": view.runner_address,
         "created_at": time(d.created_at),
         "updated_at": time(d.updated_at),
         "created_by": user,

@@ -1,19 +1,33 @@
-//! What replicas of a model are made of; for `luthier export` and `luthier push`.
+//! What replicas of a model are made of, for `luthier export` and `luthier push`; the history of that,
+//! the way back, and how far a new one may differ.
 
 use std::sync::Arc;
 
-use axum::{Router, extract::State, routing::get};
-use luthier_app::App;
-use luthier_types::{ModelId, RevisionId};
+use axum::{
+    Router,
+    extract::State,
+    routing::{get, post},
+};
+use luthier_app::{App, revisions::Rollback};
+use luthier_types::{Limits, ModelId, RevisionId};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
-    envelope::{Answer, data},
-    extract::{Path, Query},
+    envelope::{Answer, accepted, data},
+    extract::{Json, Path, Query},
 };
 
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v1/models/{id}/revision", get(read))
+    Router::new()
+        .route("/v1/models/{id}/revision", get(read))
+        .route("/v1/models/{id}/revisions", get(history))
+        .route("/v1/models/{id}/rollback", post(roll_back))
+        .route("/v1/models/{id}/approve", post(approve))
+        .route(
+            "/v1/models/{id}/rollout-limits",
+            get(limits).put(set_limits),
+        )
 }
 
 #[derive(Deserialize)]
@@ -27,4 +41,32 @@ async fn read(
     Query(which): Query<Which>,
 ) -> Answer {
     Ok(data(app.revision(model, which.id).await?))
+}
+
+async fn history(State(app): State<Arc<App>>, Path(model): Path<ModelId>) -> Answer {
+    Ok(data(json!({ "items": app.history(model).await? })))
+}
+
+async fn roll_back(
+    State(app): State<Arc<App>>,
+    Path(model): Path<ModelId>,
+    Json(request): Json<Rollback>,
+) -> Answer {
+    Ok(accepted(json!(app.roll_back(model, request).await?)))
+}
+
+async fn approve(State(app): State<Arc<App>>, Path(model): Path<ModelId>) -> Answer {
+    Ok(accepted(json!(app.approve(model).await?)))
+}
+
+async fn limits(State(app): State<Arc<App>>, Path(model): Path<ModelId>) -> Answer {
+    Ok(data(app.limits(model).await?))
+}
+
+async fn set_limits(
+    State(app): State<Arc<App>>,
+    Path(model): Path<ModelId>,
+    Json(limits): Json<Limits>,
+) -> Answer {
+    Ok(data(app.set_limits(model, limits).await?))
 }

@@ -12,6 +12,7 @@ fn template(revision: u128, memory: u32) -> Template {
             cpu: Millicpu(100),
             memory: Mebibytes(memory),
         },
+        outside: None,
     }
 }
 
