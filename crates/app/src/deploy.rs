@@ -20,7 +20,7 @@ use luthier_store::{
 };
 use luthier_types::{
     ArtifactStatus, ArtifactType, Cause, Code, DeploymentParams, DeploymentType, Error, FileId,
-    Limits, ModelId, Resources, Result, RevisionId,
+    Limits, ModelId, Resources, Result, RevisionId, Scaling,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -175,7 +175,7 @@ impl App {
             }
         }
         if wanted.active {
-            self.check_capacity(&mut db, card.id, wanted.replicas, wanted.resources)
+            self.check_capacity(&mut db, card.id, wanted.most(), wanted.resources)
                 .await?;
         }
         let mode = payload.mode;
@@ -214,7 +214,7 @@ impl App {
     }
 
     /// Refuses a reservation that, with those of the other active deployments, is more than the
-    /// machine has.
+    /// machine has. `replicas` are the most that there can be.
     pub(crate) async fn check_capacity(
         &self,
         db: &mut SqliteConnection,
@@ -263,6 +263,7 @@ pub(crate) struct Wanted {
     pub(crate) active: bool,
     pub(crate) replicas: u32,
     pub(crate) resources: Resources,
+    pub(crate) scaling: Scaling,
 }
 
 impl Wanted {
@@ -281,16 +282,25 @@ impl Wanted {
             .or(current.map(|c| c.deployment_type))
             .unwrap_or(DeploymentType::BaseContainer);
         let defaults = current.map_or_else(Resources::default, |c| c.resources());
+        let replicas = params.replicas.or(current.map(|c| c.replicas)).unwrap_or(1);
+        let scaling = current.map(|c| c.scaling).unwrap_or_default();
+        scaling.check(replicas)?;
         Ok(Self {
             artifact_type: ArtifactType::PythonPackage,
             deployment_type,
             active: deployment_type == DeploymentType::BaseContainer,
-            replicas: params.replicas.or(current.map(|c| c.replicas)).unwrap_or(1),
+            replicas,
+            scaling,
             resources: Resources {
                 cpu: params.cpu.unwrap_or(defaults.cpu),
                 memory: params.memory.unwrap_or(defaults.memory),
             },
         })
+    }
+
+    /// The most replicas that there can be.
+    pub(crate) fn most(&self) -> u32 {
+        self.scaling.most(self.replicas)
     }
 }
 

@@ -14,9 +14,9 @@ use luthier_store::{
 };
 use luthier_types::{
     Batching, Code, DeploymentParams, Error, Mebibytes, Millicpu, ModelId, Phase, Resources,
-    Result, RunnerAddress,
+    Result, RunnerAddress, Scaling,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sqlx::SqliteConnection;
 
@@ -59,6 +59,21 @@ pub struct DeploymentChange {
     pub cpu: Option<Millicpu>,
     /// Memory limit of each.
     pub memory: Option<Mebibytes>,
+    /// The fewest that it may have by itself; null for as many as `replicas`.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub min_replicas: Option<Option<u32>>,
+    /// The most; null for as many as `replicas`.
+    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub max_replicas: Option<Option<u32>>,
+    /// Seconds without a request after which one with a minimum of 0 stops its replicas.
+    pub idle_timeout: Option<u32>,
+    /// Requests for each replica above which there are to be more.
+    pub target_concurrency: Option<u32>,
+}
+
+/// Tells a null from a field that is not there.
+fn given<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u32>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 /// What the job is told.
@@ -86,8 +101,8 @@ impl DeploymentChange {
                 format!("the deployment cannot be changed so: {cause}"),
             )
             .hint(
-                "Only active, replicas, cpu and memory can be changed; for anything else use \
-                 update_artifact.",
+                "Only active, replicas, cpu, memory, min_replicas, max_replicas, idle_timeout and \
+                 target_concurrency can be changed; for anything else use update_artifact.",
             )
         };
         // A list would be read as the fields in their order.
@@ -105,12 +120,26 @@ impl DeploymentChange {
         Ok(change)
     }
 
-    fn apply(&self, mut intent: Intent) -> Intent {
+    /// What the change makes of what was wanted.
+    ///
+    /// # Errors
+    /// `BadRequest` when the figures do not fit each other.
+    fn apply(&self, mut intent: Intent) -> Result<Intent> {
+        let scaling = intent.scaling;
+        intent.scaling = Scaling {
+            min_replicas: self.min_replicas.unwrap_or(scaling.min_replicas),
+            max_replicas: self.max_replicas.unwrap_or(scaling.max_replicas),
+            idle_timeout: self.idle_timeout.unwrap_or(scaling.idle_timeout),
+            target_concurrency: self
+                .target_concurrency
+                .unwrap_or(scaling.target_concurrency),
+        };
         intent.active = self.active.unwrap_or(intent.active);
         intent.replicas = self.replicas.unwrap_or(intent.replicas);
         intent.cpu = self.cpu.unwrap_or(intent.cpu);
         intent.memory = self.memory.unwrap_or(intent.memory);
-        intent
+        intent.scaling.check(intent.replicas)?;
+        Ok(intent)
     }
 }
 
@@ -157,10 +186,11 @@ impl App {
     ) -> Result<(DeploymentView, JobCompact)> {
         let change = DeploymentChange::parse(body)?;
         let mut view = self.deployment(model).await?;
-        let intent = change.apply(Intent::new(&view.deployment));
+        let intent = change.apply(Intent::new(&view.deployment))?;
         let mut db = self.deps.store.write().await?;
         if intent.active {
-            self.check_capacity(&mut db, model, intent.replicas, intent.resources())
+            let most = intent.scaling.most(intent.replicas);
+            self.check_capacity(&mut db, model, most, intent.resources())
                 .await?;
         }
         let payload = ApplyPayload {
@@ -189,6 +219,7 @@ impl App {
         let d = &mut view.deployment;
         d.active = intent.active;
         d.replicas = intent.replicas;
+        d.scaling = intent.scaling;
         d.resources = Resources {
             cpu: intent.cpu,
             memory: intent.memory,
@@ -223,15 +254,11 @@ impl ApplyJob {
         let d = deployments::of_model(&mut db, payload.model_id)
             .await?
             .ok_or_else(|| not_found("Model deployment"))?;
-        let intent = payload.change.apply(Intent::new(&d));
+        let intent = payload.change.apply(Intent::new(&d))?;
         if intent.active {
-            app.check_capacity(
-                &mut db,
-                payload.model_id,
-                intent.replicas,
-                intent.resources(),
-            )
-            .await?;
+            let most = intent.scaling.most(intent.replicas);
+            app.check_capacity(&mut db, payload.model_id, most, intent.resources())
+                .await?;
         }
         if d.phase == Phase::Failed && d.is_settled() && Intent::new(&d) == intent {
             // Asked for again as it is: the controller shall try again.

@@ -90,7 +90,7 @@ impl App {
         outside::set(&mut db, d.id, outside).await?;
         if d.active {
             // Without one, the server's own containers take its place.
-            self.check_capacity(&mut db, model, d.replicas, d.resources)
+            self.check_capacity(&mut db, model, d.scaling.most(d.replicas), d.resources)
                 .await?;
         }
         let d = Deployment {

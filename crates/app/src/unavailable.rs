@@ -21,7 +21,8 @@ impl App {
     pub async fn check_serving(&self, name: &ModelName) -> Result<()> {
         let model = self.named(name).await?;
         let stats = self.deps.gateway.stats(model);
-        if stats.is_some_and(|stats| stats.replicas > 0) {
+        // A model that sleeps answers who asks it.
+        if stats.is_some_and(|stats| stats.replicas > 0 || stats.holds) {
             return Ok(());
         }
         let error = Error::new(Code::ModelUnavailable, "no replica of the model serves");
@@ -51,7 +52,7 @@ fn of_deployment(d: &Deployment) -> Error {
             Code::ModelUnavailable,
             "the model's deployment is not active",
         )
-        .hint("Activate it: set `active` of its deployment to true.");
+        .hint("Activate it: `luthier activate`, or set `active` of its deployment to true.");
     }
     let observed = d.observed_generation >= d.generation;
     let failure = d.failure.as_ref().filter(|_| observed);

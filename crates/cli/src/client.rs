@@ -79,6 +79,12 @@ impl Client {
         self.data(self.request(Method::PUT, path).json(body)).await
     }
 
+    /// PATCHes with a JSON body and gives `data` of the answer.
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.data(self.request(Method::PATCH, path).json(body))
+            .await
+    }
+
     /// Uploads a file and gives its id.
     pub(crate) async fn upload(&self, path: &std::path::Path, name: &str) -> Result<String> {
         let file = tokio::fs::File::open(path).await.map_err(|e| {

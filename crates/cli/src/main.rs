@@ -18,6 +18,7 @@ mod output;
 mod predict;
 mod purge;
 mod run;
+mod scale;
 mod serve;
 mod status;
 mod upkeep;
@@ -44,6 +45,9 @@ enum Command {
     Predict(Remote<predict::Predict>),
     Explain(Remote<explain::Explain>),
     Ps(Remote<status::Ps>),
+    Scale(Remote<scale::Scale>),
+    Activate(Remote<scale::Activate>),
+    Deactivate(Remote<scale::Deactivate>),
     Jobs(Remote<jobs::Jobs>),
     Logs(Remote<status::Logs>),
     History(Remote<history::History>),
@@ -112,6 +116,9 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Predict(c) => predict::run(&c.client()?, &c.args).await,
         Command::Explain(c) => explain::run(&c.client()?, &c.args).await,
         Command::Ps(c) => status::ps(&c.client()?, &c.args).await,
+        Command::Scale(c) => scale::scale(&c.client()?, &c.args).await,
+        Command::Activate(c) => scale::activate(&c.client()?, &c.args).await,
+        Command::Deactivate(c) => scale::deactivate(&c.client()?, &c.args).await,
         Command::Jobs(c) => jobs::run(&c.client()?, &c.args).await,
         Command::Logs(c) => status::logs(&c.client()?, &c.args).await,
         Command::History(c) => history::history(&c.client()?, &c.args).await,

@@ -7,7 +7,7 @@ use crate::{
     client::{Client, text},
     jobs::word,
     models::{self, ModelName},
-    output,
+    output, scale,
 };
 
 /// List deployments and their replicas.
@@ -39,6 +39,7 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
         "MODEL",
         "PHASE",
         "READY",
+        "REPLICAS",
         "CPU",
         "MEMORY",
         "BATCHED",
@@ -70,11 +71,8 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
                 word(&deployment["version"])
             ),
             word(&deployment["phase"]),
-            format!(
-                "{}/{}",
-                word(&deployment["ready_replicas"]),
-                word(&deployment["replicas"])
-            ),
+            scale::ready(deployment),
+            scale::replicas(deployment),
             word(&deployment["cpu"]),
             format!("{used} of {} MiB", word(&deployment["memory"])),
             batched(&deployment["batching"]["verdict"]),

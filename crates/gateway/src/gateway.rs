@@ -73,6 +73,10 @@ pub struct Stats {
     pub in_flight: usize,
     /// Requests waiting for a place.
     pub waiting: usize,
+    /// Requests that are not answered yet, wherever they are.
+    pub active: usize,
+    /// Whether requests wait where there is no replica, since one will come.
+    pub holds: bool,
     /// Requests so far.
     pub requests: u64,
     /// Of these, failed.
@@ -100,7 +104,16 @@ pub struct Retired(Vec<Arc<Replica>>);
 pub struct Gateway {
     options: Options,
     models: RwLock<HashMap<ModelId, Arc<Model>>>,
-    failed: Arc<Notify>,
+    told: Told,
+}
+
+/// Whom the models tell of what the controller should look at.
+#[derive(Clone, Default)]
+pub(crate) struct Told {
+    /// A replica could not be reached.
+    pub(crate) failed: Arc<Notify>,
+    /// A request waits where there is no replica.
+    pub(crate) wanted: Arc<Notify>,
 }
 
 /// The predictor of one model: whatever serves it at the time of each call.
@@ -119,7 +132,7 @@ impl Gateway {
         Self {
             options,
             models: RwLock::default(),
-            failed: Arc::default(),
+            told: Told::default(),
         }
     }
 
@@ -131,19 +144,18 @@ impl Gateway {
     /// Told, with a permit, each time a replica could not be reached or broke its connection: the
     /// controller should look at its replicas at once.
     pub fn failures(&self) -> Arc<Notify> {
-        self.failed.clone()
+        self.told.failed.clone()
+    }
+
+    /// Told, with a permit, each time a request waits for a model that [`Gateway::hold`] holds.
+    pub fn wanted(&self) -> Arc<Notify> {
+        self.told.wanted.clone()
     }
 
     /// Lets traffic of `model` reach exactly `replicas`, which run `package`. Requests underway go
     /// on in the replicas that were taken out, which are given back.
     pub fn set(&self, model: ModelId, replicas: Vec<ReplicaEndpoint>, package: Package) -> Retired {
-        let model = self
-            .models
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry(model)
-            .or_insert_with(|| Arc::new(Model::new(self.options.clone(), self.failed.clone())))
-            .clone();
+        let model = self.known(model);
         let before = model.serving();
         let replicas = replicas
             .into_iter()
@@ -156,7 +168,22 @@ impl Gateway {
                     .unwrap_or_else(|| Arc::new(Replica::new(new.id, new.at)))
             })
             .collect();
-        let old = model.replace(Serving { replicas, package });
+        let old = model.replace(Serving {
+            replicas,
+            package,
+            holds: false,
+        });
+        retired(&old, &model.serving())
+    }
+
+    /// Lets requests of `model` wait, each until its deadline, for the replicas that [`Gateway::set`]
+    /// will name. Those underway go on in the replicas that were taken out, which are given back.
+    pub fn hold(&self, model: ModelId) -> Retired {
+        let model = self.known(model);
+        let old = model.replace(Serving {
+            holds: true,
+            ..Serving::default()
+        });
         retired(&old, &model.serving())
     }
 
@@ -256,6 +283,22 @@ impl Gateway {
     /// How `model` is doing; `None` when it has never been set or was cleared.
     pub fn stats(&self, model: ModelId) -> Option<Stats> {
         self.model(model).ok().map(|m| m.stats())
+    }
+
+    /// How long nobody has asked `model`: not at all while a request is not answered yet. `None` when
+    /// it has never been set or was cleared.
+    pub fn idle(&self, model: ModelId) -> Option<Duration> {
+        self.model(model).ok().map(|m| m.idle())
+    }
+
+    /// A model, which is made if it is not there.
+    fn known(&self, model: ModelId) -> Arc<Model> {
+        self.models
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(model)
+            .or_insert_with(|| Arc::new(Model::new(self.options.clone(), self.told.clone())))
+            .clone()
     }
 
     fn model(&self, model: ModelId) -> Result<Arc<Model>> {

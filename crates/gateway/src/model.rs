@@ -4,24 +4,16 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
-
-use arrow_array::RecordBatch;
-use bytes::Bytes;
-use futures::future::try_join_all;
-use http::Request;
-use http_body_util::Full;
-use luthier_types::{Code, Error, Result};
-use tokio::sync::Notify;
 
 use crate::{
     call::{self, Call},
     company::Company,
     connection::{self, Failure},
-    gateway::{Options, Package, Stats},
+    gateway::{Options, Package, Stats, Told},
     join::{joined, split},
     place::Place,
     queue::Queue,
@@ -30,21 +22,32 @@ use crate::{
     timings::{Clock, Part, Timings},
     turns::{Met, Question, Route, Turn, Waiter},
 };
+use arrow_array::RecordBatch;
+use bytes::Bytes;
+use futures::future::try_join_all;
+use http::Request;
+use http_body_util::Full;
+use luthier_types::{Code, Error, Result};
 
 /// What traffic reaches, exchanged as a whole.
 #[derive(Default)]
 pub(crate) struct Serving {
     pub(crate) replicas: Vec<Arc<Replica>>,
     pub(crate) package: Package,
+    /// Whether requests wait although there is no replica.
+    pub(crate) holds: bool,
 }
 
 /// A model as the gateway knows it; outlives changes of its replicas.
 pub(crate) struct Model {
     pub(crate) options: Options,
     state: Mutex<State>,
-    /// Told when a replica could not be reached; shared by every model.
-    failed: Arc<Notify>,
     pub(crate) recent: Recent,
+    pub(crate) told: Told,
+    active: AtomicUsize,
+    made: Instant,
+    /// When a request was last answered, in milliseconds since it was made.
+    asked: AtomicU64,
     requests: AtomicU64,
     errors: AtomicU64,
     calls: AtomicU64,
@@ -66,7 +69,7 @@ enum Answer {
 // === impl Model ===
 
 impl Model {
-    pub(crate) fn new(options: Options, failed: Arc<Notify>) -> Self {
+    pub(crate) fn new(options: Options, told: Told) -> Self {
         let state = State {
             serving: Arc::default(),
             queue: Queue::default(),
@@ -76,7 +79,10 @@ impl Model {
             recent: Recent::new(options.recent_rows),
             options,
             state: Mutex::new(state),
-            failed,
+            told,
+            active: AtomicUsize::new(0),
+            made: Instant::now(),
+            asked: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             calls: AtomicU64::new(0),
@@ -100,11 +106,22 @@ impl Model {
             replicas: replicas.len(),
             in_flight: replicas.iter().map(|r| r.in_flight()).sum(),
             waiting: state.queue.len(),
+            active: self.active.load(Ordering::Relaxed),
+            holds: state.serving.holds,
             requests: count(&self.requests),
             errors: count(&self.errors),
             calls: count(&self.calls),
             joined: count(&self.joined),
         }
+    }
+
+    /// How long nobody has asked.
+    pub(crate) fn idle(&self) -> Duration {
+        if self.active.load(Ordering::Acquire) > 0 {
+            return Duration::ZERO;
+        }
+        let asked = Duration::from_millis(self.asked.load(Ordering::Relaxed));
+        self.made.elapsed().saturating_sub(asked)
     }
 
     /// Predicts `inputs`: a small table alone or together with what else waits, a large one in parts
@@ -181,13 +198,25 @@ impl Model {
         answer: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        let _active = Active::new(self);
         let result = tokio::time::timeout_at(deadline.into(), answer)
             .await
-            .unwrap_or_else(|_| Err(call::out_of_time()));
+            .unwrap_or_else(|_| Err(self.out_of_time()));
         if result.is_err() {
             self.errors.fetch_add(1, Ordering::Relaxed);
         }
         result
+    }
+
+    fn out_of_time(&self) -> Error {
+        if self.serving().holds {
+            return Error::new(
+                Code::ModelStarting,
+                "the model had stopped because nobody asked it, and has not come up in time",
+            )
+            .hint("It is starting: ask again in a moment.");
+        }
+        call::out_of_time()
     }
 
     /// Sends until one replica answers. A replica that cannot be reached costs nothing, for it has
@@ -275,13 +304,32 @@ impl Model {
                 tracing::warn!(%replica, error = %e, "replica broke the connection");
             }
         }
-        self.failed.notify_one();
+        self.told.failed.notify_one();
         result
     }
 
     /// Counts requests that were answered in the company of others.
     pub(crate) fn answered_together(&self, entries: usize) {
         self.joined.fetch_add(entries as u64, Ordering::Relaxed);
+    }
+}
+
+/// A request that is not answered yet; counted out when it is dropped.
+struct Active<'a>(&'a Model);
+
+impl<'a> Active<'a> {
+    fn new(model: &'a Model) -> Self {
+        model.active.fetch_add(1, Ordering::Relaxed);
+        Self(model)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        let now = u64::try_from(self.0.made.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // Before the count, so that who sees none underway sees when the last one was.
+        self.0.asked.fetch_max(now, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Release);
     }
 }
 

@@ -182,6 +182,9 @@ impl Model {
             deadline,
             turn,
         };
+        if state.serving.holds {
+            self.told.wanted.notify_one();
+        }
         let ticket = if new {
             state.queue.push(waiter)
         } else {
@@ -317,7 +320,7 @@ impl Route {
     }
 
     fn leads_anywhere(&self, serving: &Serving) -> bool {
-        serving.replicas.iter().any(|r| self.is_open(r.id))
+        serving.holds || serving.replicas.iter().any(|r| self.is_open(r.id))
     }
 }
 

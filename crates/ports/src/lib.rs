@@ -24,5 +24,5 @@ pub use images::{
 pub use predictor::Predictor;
 pub use runtime::{
     ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Mount,
-    Network,
+    Network, Resized,
 };

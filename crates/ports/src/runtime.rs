@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
-use luthier_types::{Mebibytes, Millicpu, Result};
+use luthier_types::{Mebibytes, Millicpu, Resources, Result};
 use serde::{Deserialize, Serialize};
 
 /// Names a container within its runtime: 1 to 63 lower-case letters, digits and hyphens.
@@ -119,6 +119,15 @@ pub struct ContainerStatus {
     pub memory_limit: Mebibytes,
 }
 
+/// What became of a wish to change what a container may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resized {
+    /// It may use that now; its processes have gone on.
+    Done,
+    /// Nothing has changed; this is why. Another container must take its place.
+    Refused(String),
+}
+
 /// Runs containers on this machine or elsewhere.
 ///
 /// **Guarantees:** containers outlive the server; a new runtime over the same state directory
@@ -132,6 +141,23 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// # Errors
     /// `ContainerFailed` when this machine cannot start it, with the cause and next step.
     async fn start(&self, spec: &ContainerSpec) -> Result<()>;
+
+    /// Changes what a running container may use, and its labels, while its processes go on. A hard
+    /// cap of CPU stays one, and its environment variables and scratch space stay as they are.
+    ///
+    /// **Guarantees:** done wholly or refused. A memory limit below the most that the container ever
+    /// used is refused, so that nothing dies of it and what has run within the limit can again. May
+    /// be repeated. `list` and a later runtime over the same state give the new figures.
+    ///
+    /// # Errors
+    /// When the runtime itself fails; the container then has the old or the new limits, and the wish
+    /// may be repeated.
+    async fn resize(
+        &self,
+        id: &ContainerId,
+        resources: Resources,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Resized>;
 
     /// Ends a container: SIGTERM, and SIGKILL to all of it after `grace`. Returns when it has
     /// ended. No error when it has ended already or does not exist.

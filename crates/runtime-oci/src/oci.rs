@@ -188,6 +188,26 @@ fn linux(stored: &Stored, limit_swap: bool) -> Result<Linux, OciSpecError> {
 }
 
 fn resources(stored: &Stored, limit_swap: bool) -> Result<LinuxResources, OciSpecError> {
+    let mut resources = changeable(stored, limit_swap)?;
+    resources.set_devices(Some(vec![
+        LinuxDeviceCgroupBuilder::default()
+            .allow(false)
+            .access("rwm")
+            .build()?,
+    ]));
+    resources.set_pids(Some(
+        LinuxPidsBuilder::default()
+            .limit(i64::from(stored.container.pids))
+            .build()?,
+    ));
+    Ok(resources)
+}
+
+/// What of its resources may change while it runs: memory and CPU.
+pub(crate) fn changeable(
+    stored: &Stored,
+    limit_swap: bool,
+) -> Result<LinuxResources, OciSpecError> {
     let container = &stored.container;
     let limit = i64::try_from(container.memory.bytes()).unwrap_or(i64::MAX);
     let mut memory = LinuxMemoryBuilder::default().limit(limit);
@@ -204,18 +224,7 @@ fn resources(stored: &Stored, limit_swap: bool) -> Result<LinuxResources, OciSpe
             .quota(i64::try_from(quota.max(1000)).unwrap_or(i64::MAX));
     }
     LinuxResourcesBuilder::default()
-        .devices(vec![
-            LinuxDeviceCgroupBuilder::default()
-                .allow(false)
-                .access("rwm")
-                .build()?,
-        ])
         .memory(memory.build()?)
         .cpu(cpu.build()?)
-        .pids(
-            LinuxPidsBuilder::default()
-                .limit(i64::from(container.pids))
-                .build()?,
-        )
         .build()
 }

@@ -1,7 +1,7 @@
 //! [`OciRuntime`]: the server's side. It starts shims, signals them and reads what they wrote.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use luthier_ports::{
-    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit,
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Resized,
 };
-use luthier_types::{Code, Error, Evidence, Result};
+use luthier_types::{Code, Error, Evidence, Resources, Result};
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
@@ -26,6 +26,7 @@ use crate::{
 
 mod check;
 mod launch;
+mod resize;
 
 /// How often a waiting `stop` looks.
 const POLL: Duration = Duration::from_millis(10);
@@ -197,6 +198,24 @@ impl ContainerRuntime for OciRuntime {
                 return Ok(());
             }
             inner.launch(&spec)
+        })
+        .await
+    }
+
+    async fn resize(
+        &self,
+        id: &ContainerId,
+        resources: Resources,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Resized> {
+        if !check::is_valid(id) {
+            return Ok(Resized::Refused("there is no such container".to_owned()));
+        }
+        let held = self.inner.lock(id).lock_owned().await;
+        let (id, labels) = (id.clone(), labels.clone());
+        self.blocking("changing a container's limits", move |inner| {
+            let _held = held;
+            inner.resize(&id, resources, &labels)
         })
         .await
     }

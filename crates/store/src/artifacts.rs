@@ -142,10 +142,11 @@ pub async fn delete_unused_revision(db: &mut SqliteConnection, id: RevisionId) -
 /// `Internal`.
 pub async fn reserved(db: &mut SqliteConnection, except: ModelId) -> Result<(u64, u64)> {
     let row = sqlx::query(
-        "SELECT coalesce(sum(replicas * cpu), 0) AS cpu,
-             coalesce(sum(replicas * memory), 0) AS memory
-         FROM deployments d WHERE active AND model_id <> ? AND NOT (deployment_type = 'MANUAL'
-             AND EXISTS (SELECT 1 FROM outside_runners o WHERE o.deployment_id = d.id))",
+        "SELECT coalesce(sum(most * cpu), 0) AS cpu, coalesce(sum(most * memory), 0) AS memory
+         FROM (SELECT max(replicas, coalesce(max_replicas, 0)) AS most, cpu, memory
+               FROM deployments d WHERE active AND model_id <> ?
+                   AND NOT (deployment_type = 'MANUAL' AND EXISTS (
+                       SELECT 1 FROM outside_runners o WHERE o.deployment_id = d.id)))",
     )
     .bind(except.to_string())
     .fetch_one(db)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use luthier_types::{
     ArtifactType, DeploymentId, DeploymentType, Digest, EnvId, Error, Mebibytes, Millicpu, ModelId,
-    Phase, Resources, Result, RevisionId, runner::InputColumn,
+    Phase, Resources, Result, RevisionId, Scaling, runner::InputColumn,
 };
 use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
 
@@ -65,6 +65,8 @@ pub struct Deployment {
     pub replicas: u32,
     /// What each may use.
     pub resources: Resources,
+    /// What moves the number of replicas.
+    pub scaling: Scaling,
     /// The revision that shall serve. `None` until the first is published.
     pub wanted_revision: Option<RevisionId>,
     /// Counts changes of intent.
@@ -77,6 +79,8 @@ pub struct Deployment {
     pub phase: Phase,
     /// Replicas that answer.
     pub ready_replicas: u32,
+    /// How many there are to be now; `None` while the controller has not said.
+    pub target_replicas: Option<u32>,
     /// Why `phase` is `failed`, or why a serving replica last crashed.
     pub failure: Option<Error>,
     /// Times that replicas of the serving revision failed, one soon after the other.
@@ -105,6 +109,8 @@ pub struct Observation {
     pub serving_revision: Option<RevisionId>,
     /// Replicas that answer.
     pub ready_replicas: u32,
+    /// How many there are to be now.
+    pub target_replicas: u32,
     /// Why it failed.
     pub failure: Option<Error>,
     /// Times that replicas of the serving revision failed, one soon after the other.
@@ -161,8 +167,9 @@ pub async fn revision(db: &mut SqliteConnection, id: RevisionId) -> Result<Optio
 pub async fn insert(db: &mut SqliteConnection, d: &Deployment) -> Result<()> {
     sqlx::query(
         "INSERT INTO deployments (id, model_id, artifact_type, deployment_type, active, replicas,
-             cpu, memory, wanted_revision, generation, phase, created_at, updated_at)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             cpu, memory, wanted_revision, generation, phase, created_at, updated_at,
+             min_replicas, max_replicas, idle_timeout, target_concurrency)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(d.id.to_string())
     .bind(d.model_id.to_string())
@@ -177,6 +184,10 @@ pub async fn insert(db: &mut SqliteConnection, d: &Deployment) -> Result<()> {
     .bind(to_word(&d.phase)?)
     .bind(to_micros(d.created_at))
     .bind(to_micros(d.updated_at))
+    .bind(d.scaling.min_replicas)
+    .bind(d.scaling.max_replicas)
+    .bind(d.scaling.idle_timeout)
+    .bind(d.scaling.target_concurrency)
     .execute(db)
     .await
     .map_err(failed("storing a deployment"))?;
@@ -190,7 +201,8 @@ pub async fn insert(db: &mut SqliteConnection, d: &Deployment) -> Result<()> {
 pub async fn update_intent(db: &mut SqliteConnection, d: &Deployment) -> Result<()> {
     sqlx::query(
         "UPDATE deployments SET artifact_type = ?, deployment_type = ?, active = ?, replicas = ?,
-             cpu = ?, memory = ?, wanted_revision = ?, generation = ?, updated_at = ?
+             cpu = ?, memory = ?, wanted_revision = ?, generation = ?, updated_at = ?,
+             min_replicas = ?, max_replicas = ?, idle_timeout = ?, target_concurrency = ?
          WHERE id = ?",
     )
     .bind(to_word(&d.artifact_type)?)
@@ -202,6 +214,10 @@ pub async fn update_intent(db: &mut SqliteConnection, d: &Deployment) -> Result<
     .bind(d.wanted_revision.map(|r| r.to_string()))
     .bind(d.generation)
     .bind(to_micros(d.updated_at))
+    .bind(d.scaling.min_replicas)
+    .bind(d.scaling.max_replicas)
+    .bind(d.scaling.idle_timeout)
+    .bind(d.scaling.target_concurrency)
     .bind(d.id.to_string())
     .execute(db)
     .await
@@ -216,12 +232,13 @@ pub async fn update_intent(db: &mut SqliteConnection, d: &Deployment) -> Result<
 pub async fn observe(db: &mut SqliteConnection, id: DeploymentId, o: &Observation) -> Result<()> {
     sqlx::query(
         "UPDATE deployments SET observed_generation = ?, phase = ?, serving_revision = ?,
-             ready_replicas = ?, failure = ?, crashes = ? WHERE id = ?",
+             ready_replicas = ?, target_replicas = ?, failure = ?, crashes = ? WHERE id = ?",
     )
     .bind(o.generation)
     .bind(to_word(&o.phase)?)
     .bind(o.serving_revision.map(|r| r.to_string()))
     .bind(o.ready_replicas)
+    .bind(o.target_replicas)
     .bind(o.failure.as_ref().map(to_json).transpose()?)
     .bind(o.crashes)
     .bind(id.to_string())
@@ -308,12 +325,19 @@ fn read(row: &SqliteRow) -> Result<Deployment> {
             cpu: Millicpu(row.get("cpu")),
             memory: Mebibytes(row.get("memory")),
         },
+        scaling: Scaling {
+            min_replicas: row.get("min_replicas"),
+            max_replicas: row.get("max_replicas"),
+            idle_timeout: row.get("idle_timeout"),
+            target_concurrency: row.get("target_concurrency"),
+        },
         wanted_revision: revision("wanted_revision")?,
         generation: row.get("generation"),
         serving_revision: revision("serving_revision")?,
         observed_generation: row.get("observed_generation"),
         phase: from_word(row.get("phase"))?,
         ready_replicas: row.get("ready_replicas"),
+        target_replicas: row.get("target_replicas"),
         failure: row
             .get::<Option<&str>, _>("failure")
             .map(from_json)

@@ -111,6 +111,7 @@ fn observe(d: &Deployment, behaviour: &Behaviour) -> Option<Observation> {
         phase,
         serving_revision: d.serving_revision,
         ready_replicas: 0,
+        target_replicas: d.replicas,
         failure,
         crashes: 0,
     };

@@ -48,6 +48,9 @@ pub enum Phase {
     Failed,
     /// Not active: no replicas run.
     Stopped,
+    /// Active, but no replica runs, since nobody asked for some time. The next request brings them
+    /// back.
+    Idle,
 }
 
 /// What a deploy call may set; absent fields take their defaults or stay as they are.

@@ -16,6 +16,7 @@ mod requirements;
 mod rollout;
 pub mod runner;
 mod runner_address;
+mod scaling;
 mod units;
 
 pub use batching::{Batching, BatchingVerdict};
@@ -32,4 +33,5 @@ pub use names::check_name;
 pub use requirements::{Include, RequirementFiles, include, logical_lines};
 pub use rollout::{AttributionChange, Cause, Comparison, LatencyChange, Limits, OutputChange};
 pub use runner_address::RunnerAddress;
+pub use scaling::Scaling;
 pub use units::{Mebibytes, Millicpu, Resources};

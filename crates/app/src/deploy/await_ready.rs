@@ -47,11 +47,10 @@ pub(crate) async fn settled(app: &App, ctx: &StepContext, model: ModelId) -> Res
         let seen = (d.phase, d.ready_replicas);
         if d.observed_generation >= d.generation && told != Some(seen) {
             told = Some(seen);
-            ctx.logger().line(format!(
-                "{} of {} replicas ready",
-                d.ready_replicas, d.replicas
-            ));
-            ctx.progress(f64::from(d.ready_replicas) / f64::from(d.replicas.max(1)) * 0.9);
+            let target = d.target_replicas.unwrap_or(d.replicas);
+            ctx.logger()
+                .line(format!("{} of {target} replicas ready", d.ready_replicas));
+            ctx.progress(f64::from(d.ready_replicas) / f64::from(target.max(1)) * 0.9);
         }
         if d.is_settled() {
             return match d.phase {
@@ -62,7 +61,7 @@ pub(crate) async fn settled(app: &App, ctx: &StepContext, model: ModelId) -> Res
                     )
                     .hint("Look at the replicas' log.")
                 }))),
-                Phase::Starting | Phase::Ready | Phase::Stopped => Ok(d),
+                Phase::Starting | Phase::Ready | Phase::Stopped | Phase::Idle => Ok(d),
             };
         }
         if start.elapsed() >= limit {
@@ -72,7 +71,7 @@ pub(crate) async fn settled(app: &App, ctx: &StepContext, model: ModelId) -> Res
                     "the deployment was not ready after {} s: {} of {} replicas answer",
                     limit.as_secs(),
                     d.ready_replicas,
-                    d.replicas
+                    d.target_replicas.unwrap_or(d.replicas)
                 ),
             )
             .hint("Look at the replicas' log; more cpu makes loading faster."));

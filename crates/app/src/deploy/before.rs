@@ -8,7 +8,7 @@ use luthier_store::{
 };
 use luthier_types::{
     ArtifactStatus, ArtifactType, DeploymentType, Mebibytes, Millicpu, ModelId, Resources, Result,
-    RevisionId,
+    RevisionId, Scaling,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub(crate) struct Intent {
     pub(crate) replicas: u32,
     pub(crate) cpu: Millicpu,
     pub(crate) memory: Mebibytes,
+    #[serde(default)]
+    pub(crate) scaling: Scaling,
     pub(crate) wanted_revision: Option<RevisionId>,
 }
 
@@ -47,6 +49,7 @@ impl Intent {
             replicas: d.replicas,
             cpu: d.resources.cpu,
             memory: d.resources.memory,
+            scaling: d.scaling,
             wanted_revision: d.wanted_revision,
         }
     }
@@ -80,6 +83,7 @@ impl Intent {
         d.active = self.active;
         d.replicas = self.replicas;
         d.resources = self.resources();
+        d.scaling = self.scaling;
         d.wanted_revision = self.wanted_revision;
         d.generation += 1;
         d.updated_at = at;

@@ -86,6 +86,7 @@ impl App {
             replicas: wanted.replicas,
             cpu: wanted.resources.cpu,
             memory: wanted.resources.memory,
+            scaling: wanted.scaling,
             wanted_revision: Some(id),
         };
         let mut db = self.deps.store.write().await?;
@@ -100,7 +101,7 @@ impl App {
         rollout.limits = limits(&mut db, &payload).await?;
         rollouts::insert(&mut db, &rollout).await?;
         if wanted.active {
-            self.check_capacity(&mut db, model, wanted.replicas, wanted.resources)
+            self.check_capacity(&mut db, model, wanted.most(), wanted.resources)
                 .await?;
         }
         match deployments::of_model(&mut db, model).await? {
@@ -114,12 +115,14 @@ impl App {
                     active: wanted.active,
                     replicas: wanted.replicas,
                     resources: wanted.resources,
+                    scaling: wanted.scaling,
                     wanted_revision: Some(id),
                     generation: 1,
                     serving_revision: None,
                     observed_generation: 0,
                     phase: Phase::Starting,
                     ready_replicas: 0,
+                    target_replicas: None,
                     failure: None,
                     crashes: 0,
                     created_at: now,

@@ -1,6 +1,6 @@
 //! Tests of the pure parts of a deploy request.
 
-use luthier_types::{Mebibytes, Millicpu};
+use luthier_types::{Mebibytes, Millicpu, Scaling};
 use serde_json::json;
 
 use super::*;
@@ -13,6 +13,7 @@ fn intent() -> Intent {
         replicas: 3,
         cpu: Millicpu(700),
         memory: Mebibytes(900),
+        scaling: Scaling::default(),
         wanted_revision: None,
     }
 }
@@ -27,6 +28,20 @@ fn absent_figures_take_their_defaults_or_stay() {
     assert_eq!(update.replicas, 3);
     assert_eq!(update.resources, intent().resources());
     assert!(update.active, "a new artifact serves");
+}
+
+#[test]
+fn replicas_stay_within_the_range_of_the_deployment() {
+    let mut current = intent();
+    current.scaling.max_replicas = Some(4);
+    let params = |n| DeploymentParams {
+        replicas: Some(n),
+        ..DeploymentParams::default()
+    };
+    let kept = Wanted::new(&params(4), Some(&current)).unwrap();
+    assert_eq!(kept.scaling, current.scaling);
+    let error = Wanted::new(&params(5), Some(&current)).unwrap_err();
+    assert!(error.message().contains("above max_replicas"), "{error}");
 }
 
 #[test]

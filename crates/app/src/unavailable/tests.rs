@@ -1,7 +1,9 @@
 //! Which states pass by themselves, and what is said of those that do not.
 
 use jiff::Timestamp;
-use luthier_types::{ArtifactType, DeploymentId, DeploymentType, Evidence, Resources, RevisionId};
+use luthier_types::{
+    ArtifactType, DeploymentId, DeploymentType, Evidence, Resources, RevisionId, Scaling,
+};
 
 use super::*;
 
@@ -14,12 +16,14 @@ fn deployment(change: impl FnOnce(&mut Deployment)) -> Deployment {
         active: true,
         replicas: 1,
         resources: Resources::default(),
+        scaling: Scaling::default(),
         wanted_revision: Some(RevisionId::new()),
         generation: 2,
         serving_revision: None,
         observed_generation: 2,
         phase: Phase::Starting,
         ready_replicas: 0,
+        target_replicas: None,
         failure: None,
         crashes: 0,
         created_at: Timestamp::UNIX_EPOCH,

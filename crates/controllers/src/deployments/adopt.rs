@@ -79,11 +79,7 @@ impl Core {
         for deployment in wanted.iter().filter(|d| d.active) {
             let outside = self.outside.get(&deployment.id).map(|o| o.id);
             let memory = recall(deployment, &adopted, outside);
-            let kept = Kept {
-                model: deployment.model_id,
-                memory,
-                traffic: vec![],
-            };
+            let kept = Kept::new(deployment, memory, tokio::time::Instant::now());
             self.kept.insert(deployment.id, kept);
         }
         Ok(())

@@ -18,9 +18,12 @@ mod adopt;
 mod batching;
 mod comparison;
 mod failure;
+mod kept;
 mod outside;
 pub mod plan;
 mod replica;
+pub mod scaling;
+mod settings;
 mod spec;
 mod traffic;
 
@@ -40,8 +43,8 @@ use luthier_store::{
     values::to_json,
 };
 use luthier_types::{
-    DeploymentId, Error, ModelId, OutsideId, ReplicaId, Result, RevisionId, RunnerAddress,
-    layout::CacheLayout, runner,
+    DeploymentId, Error, OutsideId, ReplicaId, Resources, Result, RevisionId, RunnerAddress,
+    layout::CacheLayout,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -50,67 +53,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::settings::Settings;
 use self::{
+    kept::Kept,
     plan::{Desired, Memory, Plan, ReplicaView, State, Template},
     replica::{Event, From, Life},
     spec::{Identity, RunDir},
 };
 use crate::driver::{LastPass, Reconciler, drive};
-
-/// Times and bounds.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// How long a replica may take until its model is loaded.
-    pub load_timeout: Duration,
-    /// How long the validation predict may take.
-    pub validation_timeout: Duration,
-    /// How long requests underway may go on in a replica that is to stop.
-    pub drain_timeout: Duration,
-    /// Time between SIGTERM and SIGKILL.
-    pub stop_grace: Duration,
-    /// Time between looks at a replica that is coming up.
-    pub poll: Duration,
-    /// Time between health checks of a serving replica.
-    pub liveness_interval: Duration,
-    /// How long a health check may take.
-    pub liveness_timeout: Duration,
-    /// After so many failed checks in a row it is replaced.
-    pub liveness_failures: u32,
-    /// How long it may take to try whether a new revision can be batched.
-    pub batching_timeout: Duration,
-    /// How long it may take to compare a new revision with the one that serves.
-    pub comparison_timeout: Duration,
-    /// Longest time between passes, and between searches for containers that belong to nothing.
-    pub interval: Duration,
-    /// Whether the CPU reservation is a hard cap as well.
-    pub cpu_cap: bool,
-    /// Threads of the runner that serve HTTP: more than the gateway's `in_flight`, so that the
-    /// controller's questions find one free.
-    pub runner_threads: u32,
-    /// Largest request body a runner takes, in bytes.
-    pub max_body_bytes: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            load_timeout: Duration::from_secs(120),
-            validation_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::from_secs(30),
-            stop_grace: Duration::from_secs(10),
-            poll: Duration::from_millis(50),
-            liveness_interval: Duration::from_secs(3),
-            liveness_timeout: Duration::from_secs(5),
-            liveness_failures: 3,
-            batching_timeout: Duration::from_secs(10),
-            comparison_timeout: Duration::from_secs(20),
-            interval: Duration::from_secs(5),
-            cpu_cap: false,
-            runner_threads: runner::HTTP_THREADS,
-            max_body_bytes: runner::MAX_BODY_BYTES,
-        }
-    }
-}
 
 /// What the controller works with.
 pub struct Deps {
@@ -144,16 +94,11 @@ struct Replica {
     id: Identity,
     at: RunnerAddress,
     state: State,
+    /// What it was told to use; `id` says what it may.
+    resources: watch::Sender<Resources>,
+    refused: Option<Resources>,
     end: Option<oneshot::Sender<Option<Retired>>>,
     retired: Option<Retired>,
-}
-
-/// A deployment as the owner remembers it.
-struct Kept {
-    model: ModelId,
-    memory: Memory,
-    /// What the gateway was last told.
-    traffic: Vec<ReplicaId>,
 }
 
 /// What a task is about.
@@ -283,6 +228,7 @@ impl Reconciler for Core {
 
     async fn happened(&mut self) {
         let failures = self.deps.gateway.failures();
+        let wanted = self.deps.gateway.wanted();
         loop {
             tokio::select! {
                 Some(event) = self.events.1.recv() => {
@@ -294,6 +240,7 @@ impl Reconciler for Core {
                     return;
                 }
                 // The replicas' own tasks find out, and tell.
+                () = wanted.notified() => return,
                 () = failures.notified() => self.look.send_modify(|n| *n += 1),
             }
         }
@@ -313,6 +260,18 @@ impl Core {
             let (id, state) = match event {
                 Event::Ready(id) => (id, State::Ready),
                 Event::Died(id, error) => (id, State::Dead(error)),
+                Event::Resized(id, resources) => {
+                    if let Some(replica) = self.replicas.get_mut(&id) {
+                        replica.id.template.resources = resources;
+                    }
+                    continue;
+                }
+                Event::Refused(id, resources) => {
+                    if let Some(replica) = self.replicas.get_mut(&id) {
+                        replica.refused = Some(resources);
+                    }
+                    continue;
+                }
             };
             if let Some(replica) = self.replicas.get_mut(&id)
                 && !matches!(replica.state, State::Removing)
@@ -356,24 +315,27 @@ impl Core {
             resources: deployment.resources,
             outside: self.outside.get(&deployment.id).map(|o| o.id),
         });
+        let views: Vec<ReplicaView> = self.views(deployment.id);
+        let now = Instant::now();
+        let kept = self
+            .kept
+            .entry(deployment.id)
+            .or_insert_with(|| Kept::new(deployment, Memory::default(), now));
+        let template_now = template.filter(|_| deployment.active);
+        let (replicas, look) = kept.goal(deployment, template_now, &self.deps, now);
         let desired = Desired {
-            template: template.filter(|_| deployment.active),
-            replicas: deployment.replicas,
+            template: template_now,
+            replicas,
+            sleeps: deployment.scaling.sleeps(),
             generation: deployment.generation,
         };
-        let views: Vec<ReplicaView> = self.views(deployment.id);
-        let kept = self.kept.entry(deployment.id).or_insert_with(|| Kept {
-            model: deployment.model_id,
-            memory: Memory::default(),
-            traffic: vec![],
-        });
-        let plan = plan::plan(&desired, &views, &mut kept.memory, Instant::now());
+        let plan = plan::plan(&desired, &views, &mut kept.memory, now);
         let serving = kept.memory.serving;
         self.apply(deployment, &plan, serving).await?;
         if template.is_some() || !deployment.active {
-            self.observe(deployment, &plan, serving).await?;
+            self.observe(deployment, &plan, replicas, serving).await?;
         }
-        Ok(plan.again)
+        Ok(plan.again.into_iter().chain(look).min())
     }
 
     fn views(&self, deployment: DeploymentId) -> Vec<ReplicaView> {
@@ -385,6 +347,7 @@ impl Core {
                 id: r.id.replica,
                 template: r.id.template,
                 state: r.state.clone(),
+                refused: r.refused,
             })
             .collect();
         views.sort_by_key(|r| r.id);
@@ -398,9 +361,19 @@ impl Core {
         plan: &Plan,
         serving: Option<Template>,
     ) -> Result<()> {
-        self.direct(deployment.id, &plan.traffic, serving).await?;
+        self.direct(deployment.id, &plan.traffic, plan.hold, serving)
+            .await?;
         for id in &plan.remove {
             self.end(*id);
+        }
+        for (id, resources) in &plan.resize {
+            if let Some(replica) = self.replicas.get(id) {
+                replica.resources.send_if_modified(|told| {
+                    let new = *told != *resources;
+                    *told = *resources;
+                    new
+                });
+            }
         }
         for template in &plan.start {
             let id = Identity {
@@ -427,6 +400,7 @@ impl Core {
             .map(|o| known(o).unwrap_or_else(nowhere));
         let inside = || RunDir::new(&self.deps.run_dir, id.replica).socket().into();
         let at = outside.clone().unwrap_or_else(inside);
+        let (resources, told) = watch::channel(id.template.resources);
         let life = Life {
             id,
             revision,
@@ -434,6 +408,7 @@ impl Core {
             deps: self.deps.clone(),
             events: self.events.0.clone(),
             look: self.look.subscribe(),
+            resources: told,
         };
         let task = self.tasks.spawn(life.run(from, end));
         self.about.insert(task.id(), Task::Replica(id.replica));
@@ -445,6 +420,8 @@ impl Core {
             id,
             at,
             state,
+            resources,
+            refused: None,
             end: Some(tell),
             retired: None,
         };
@@ -466,6 +443,7 @@ impl Core {
         &self,
         deployment: &Deployment,
         plan: &Plan,
+        replicas: u32,
         serving: Option<Template>,
     ) -> Result<()> {
         let observation = Observation {
@@ -473,6 +451,7 @@ impl Core {
             phase: plan.phase,
             serving_revision: serving.map(|t| t.revision).or(deployment.serving_revision),
             ready_replicas: u32::try_from(plan.traffic.len()).unwrap_or(u32::MAX),
+            target_replicas: replicas,
             failure: plan.failure.clone(),
             crashes: plan.crashes,
         };
@@ -481,6 +460,7 @@ impl Core {
             && observation.phase == deployment.phase
             && observation.serving_revision == deployment.serving_revision
             && observation.ready_replicas == deployment.ready_replicas
+            && Some(observation.target_replicas) == deployment.target_replicas
             && observation.crashes == deployment.crashes
             && failure(&observation.failure)? == failure(&deployment.failure)?;
         if same {

@@ -13,11 +13,17 @@
 //!       └─────────────────────────────────────────┘ remove the new; `Failed`
 //! ```
 //!
+//! When only the resources differ, replicas that can take the new ones as they run do so, and the
+//! first of them has proven the template. Where none can, one new replica proves it. From then on the
+//! old ones *stand in*: they take traffic until enough of the new are there.
+//!
 //! A replica that dies after its template has served is replaced, ever more slowly while that
-//! goes on happening.
+//! goes on happening. A deployment of which no replica is wanted for now is *asleep*.
 
 use luthier_types::{Error, OutsideId, Phase, ReplicaId, Resources, RevisionId};
 use tokio::time::{Duration, Instant};
+
+use super::spec;
 
 /// What a replica is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +34,13 @@ pub struct Template {
     pub resources: Resources,
     /// Who runs it, when that is not a container of the server.
     pub outside: Option<OutsideId>,
+}
+
+impl Template {
+    /// Whether they differ in resources at most.
+    fn is_like(self, other: Self) -> bool {
+        (self.revision, self.outside) == (other.revision, other.outside)
+    }
 }
 
 /// How far a replica is.
@@ -52,6 +65,8 @@ pub struct ReplicaView {
     pub template: Template,
     /// How far it is.
     pub state: State,
+    /// The resources that it could not take while it runs.
+    pub refused: Option<Resources>,
 }
 
 /// What is wanted.
@@ -59,8 +74,10 @@ pub struct ReplicaView {
 pub struct Desired {
     /// The replicas' template; `None` when none shall run.
     pub template: Option<Template>,
-    /// How many; at least one.
+    /// How many; none when the deployment shall sleep.
     pub replicas: u32,
+    /// Whether it may sleep, and requests wait while it does and wakes.
+    pub sleeps: bool,
     /// Counts changes of intent.
     pub generation: i64,
 }
@@ -93,8 +110,12 @@ pub struct Plan {
     pub start: Vec<Template>,
     /// Replicas to drain, stop and remove.
     pub remove: Vec<ReplicaId>,
+    /// Replicas that shall take other resources while they run.
+    pub resize: Vec<(ReplicaId, Resources)>,
     /// The replicas that traffic shall reach.
     pub traffic: Vec<ReplicaId>,
+    /// Whether requests wait for a replica that is coming, or that they bring about.
+    pub hold: bool,
     /// How far the deployment is.
     pub phase: Phase,
     /// Why it failed, or why a serving replica last died.
@@ -143,7 +164,9 @@ pub fn plan(
     let mut plan = Plan {
         start: vec![],
         remove: vec![],
+        resize: vec![],
         traffic: vec![],
+        hold: false,
         phase: Phase::Stopped,
         failure: None,
         crashes: 0,
@@ -165,48 +188,72 @@ pub fn plan(
     {
         memory.rejected = None;
     }
-    let reason_of = |template: Template| {
+    let reason_of = |of: &dyn Fn(Template) -> bool| {
         replicas.iter().find_map(|r| match &r.state {
-            State::Dead(reason) if r.template == template => Some(reason.clone()),
+            State::Dead(reason) if of(r.template) => Some(reason.clone()),
             _ => None,
         })
     };
-    // Several that die together count as one death.
-    if let Some(reason) = memory.serving.and_then(reason_of) {
+    // Several that die together count as one death; so does one that stood in.
+    let stands_in = |template: Template| {
+        template != wanted && memory.serving.is_some_and(|s| s.is_like(template))
+    };
+    if let Some(reason) = reason_of(&|t| memory.serving == Some(t) || stands_in(t)) {
         memory.backoff.died(reason, now);
     }
     if memory.serving != Some(wanted)
         && memory.rejected.is_none()
-        && let Some(reason) = reason_of(wanted)
+        && let Some(reason) = reason_of(&|t| t == wanted)
     {
         memory.rejected = Some((wanted, desired.generation, reason));
     }
 
-    let ready = |template: Template| {
-        let of = move |r: &&ReplicaView| r.template == template && matches!(r.state, State::Ready);
-        replicas.iter().filter(of).map(|r| r.id)
+    let are = |template: Template, ready: bool| {
+        let of = move |r: &&ReplicaView| {
+            r.template == template
+                && match r.state {
+                    State::Ready => ready,
+                    State::Proving => !ready,
+                    State::Dead(_) | State::Removing => false,
+                }
+        };
+        let mut ids: Vec<ReplicaId> = replicas.iter().filter(of).map(|r| r.id).collect();
+        ids.sort();
+        ids
     };
-    let proving = |template: Template| {
-        let of =
-            move |r: &&ReplicaView| r.template == template && matches!(r.state, State::Proving);
-        replicas.iter().filter(of).map(|r| r.id)
+    // Ready ones of the same revision with other resources, and which of them can take those.
+    let others = |target: Template| {
+        let of = move |r: &&ReplicaView| {
+            r.template.is_like(target) && r.template != target && matches!(r.state, State::Ready)
+        };
+        let mut others: Vec<&ReplicaView> = replicas.iter().filter(of).collect();
+        others.sort_by_key(|r| r.id);
+        others
     };
+    let takes = move |r: &&&ReplicaView, target: Template| {
+        r.template.outside.is_none()
+            && fits_in_place(r.template.resources, target.resources)
+            && r.refused != Some(target.resources)
+    };
+    let asleep = desired.replicas == 0 && memory.serving == Some(wanted);
     // One address outside is one replica.
-    let goal_of = |template: Template| match template.outside {
-        Some(_) => 1,
-        None => desired.replicas.max(1) as usize,
+    let goal_of = |template: Template| match (template.outside, desired.replicas) {
+        (_, 0) if asleep => 0,
+        (Some(_), _) => 1,
+        (None, n) => n.max(1) as usize,
     };
     let goal = goal_of(wanted);
 
     if memory.serving != Some(wanted) && memory.rejected.is_none() {
-        let proven = ready(wanted).count();
-        let others = memory.serving.map_or(0, |s| ready(s).count());
-        if proven >= goal || (proven > 0 && others == 0) {
+        let proven = are(wanted, true).len();
+        let same = memory.serving.is_some_and(|s| s.is_like(wanted));
+        let serve = memory.serving.map_or(0, |s| are(s, true).len());
+        let in_place = same && others(wanted).iter().any(|r| takes(&r, wanted));
+        if proven >= goal || (proven > 0 && (same || serve == 0)) {
             memory.serving = Some(wanted);
             memory.backoff = Backoff::default();
-        } else {
-            let mut coming: Vec<ReplicaId> = proving(wanted).collect();
-            coming.sort();
+        } else if !in_place {
+            let mut coming = are(wanted, false);
             let started = proven + coming.len();
             let surplus = started.saturating_sub(goal).min(coming.len());
             plan.remove.extend(coming.drain(coming.len() - surplus..));
@@ -218,44 +265,68 @@ pub fn plan(
     }
     plan.crashes = memory.backoff.deaths;
     let rolling = memory.serving != Some(wanted) && memory.rejected.is_none();
+    let mut enough = false;
 
     if let Some(serving) = memory.serving {
         let goal = goal_of(serving);
+        let target = match rolling && wanted.is_like(serving) {
+            true => wanted,
+            false => serving,
+        };
+        let able = |r: &&&ReplicaView| takes(r, target);
+        let resized = others(target);
+        let resized = resized.iter().filter(able);
+        plan.resize
+            .extend(resized.map(|r| (r.id, target.resources)));
         // The oldest are kept, those that answer before those that do not yet.
-        let mut kept: Vec<ReplicaId> = ready(serving).collect();
-        kept.sort();
+        let mut kept = are(serving, true);
         let answering = kept.len().min(goal);
-        let mut coming: Vec<ReplicaId> = proving(serving).collect();
-        coming.sort();
-        kept.extend(coming);
+        enough = answering >= goal;
+        kept.extend(are(serving, false));
         plan.remove.extend(kept.drain(goal.min(kept.len())..));
         plan.traffic = kept[..answering].to_vec();
-        let missing = goal - kept.len();
+        let mut missing = goal - kept.len();
+        // Those that stand in for who does not answer yet; who will be one of them is not missing.
+        let standing = others(serving);
+        let standing = standing.iter().take(goal - answering);
+        for replica in standing {
+            plan.traffic.push(replica.id);
+            missing = missing.saturating_sub(usize::from(takes(&replica, serving)));
+        }
         if missing > 0 {
             match memory.backoff.next() {
                 Some(next) if next > now => plan.again = Some(next),
                 _ => plan.start.extend(std::iter::repeat_n(serving, missing)),
             }
         }
+        let calm = memory.backoff.deaths == 0;
+        plan.hold = asleep || (desired.sleeps && calm && plan.traffic.is_empty());
     }
-    let needed = |t: Template| memory.serving == Some(t) || (rolling && t == wanted);
-    plan.remove.extend(
-        replicas
-            .iter()
-            .filter(present)
-            .filter(|r| !dead(r) && !needed(r.template))
-            .map(|r| r.id),
-    );
+    let needed = |r: &ReplicaView| {
+        memory.serving == Some(r.template)
+            || (rolling && r.template == wanted)
+            || plan.traffic.contains(&r.id)
+    };
+    let rest = replicas.iter().filter(present);
+    let rest: Vec<ReplicaId> = rest
+        .filter(|r| !dead(r) && !needed(r))
+        .map(|r| r.id)
+        .collect();
+    plan.remove.extend(rest);
+    plan.resize.retain(|(id, _)| !plan.remove.contains(id));
 
     if let Some((_, _, reason)) = &memory.rejected {
         plan.phase = Phase::Failed;
         plan.failure = Some(reason.clone());
     } else if rolling {
         plan.phase = Phase::Starting;
+    } else if asleep {
+        plan.phase = Phase::Idle;
+        memory.backoff = Backoff::default();
+        memory.settled = Some(desired.generation);
     } else {
         plan.failure = memory.backoff.reason.clone();
         let some = !plan.traffic.is_empty();
-        let enough = plan.traffic.len() >= goal;
         // Short of replicas because some died, not because they are still coming up.
         let settled = memory.settled == Some(desired.generation) || memory.backoff.deaths > 0;
         if enough || (some && settled) {
@@ -266,6 +337,13 @@ pub fn plan(
         }
     }
     plan
+}
+
+/// Whether a replica can take other resources while it runs, as far as its container's making goes:
+/// what it was told at its start, how many threads to use and how large its scratch space is, must
+/// be what it would be told now.
+fn fits_in_place(from: Resources, to: Resources) -> bool {
+    spec::threads(from) == spec::threads(to) && spec::scratch(from) == spec::scratch(to)
 }
 
 #[cfg(test)]

@@ -11,10 +11,11 @@ use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use arrow_array::RecordBatch;
 use luthier_gateway::{Retired, client};
-use luthier_ports::{ContainerState, Exit};
+use luthier_ports::{ContainerState, Exit, Resized};
 use luthier_store::{batching as store, deployments::Revision};
 use luthier_types::{
-    Batching, BatchingVerdict, Code, Error, Evidence, ReplicaId, Result, RunnerAddress,
+    Batching, BatchingVerdict, Code, Error, Evidence, Mebibytes, ReplicaId, Resources, Result,
+    RunnerAddress,
     runner::{LoadPhase, Ready},
 };
 use tokio::{
@@ -35,6 +36,10 @@ pub(super) enum Event {
     Ready(ReplicaId),
     /// It will not answer (any more).
     Died(ReplicaId, Error),
+    /// It may use these resources now.
+    Resized(ReplicaId, Resources),
+    /// It cannot use these resources while it runs.
+    Refused(ReplicaId, Resources),
 }
 
 /// Where its life begins.
@@ -58,6 +63,8 @@ pub(super) struct Life {
     pub(super) events: mpsc::UnboundedSender<Event>,
     /// Changes when replicas should be looked at now.
     pub(super) look: watch::Receiver<u64>,
+    /// What it shall be able to use.
+    pub(super) resources: watch::Receiver<Resources>,
 }
 
 impl Life {
@@ -236,11 +243,17 @@ impl Life {
     async fn serve(&self) -> Result<Infallible> {
         let settings = &self.deps.settings;
         let mut look = self.look.clone();
+        let mut resources = self.resources.clone();
         let mut failures = 0;
         loop {
             let asked = tokio::select! {
                 () = sleep(settings.liveness_interval) => false,
                 Ok(()) = look.changed() => true,
+                Ok(()) = resources.changed() => {
+                    let wanted = *resources.borrow_and_update();
+                    self.resize(wanted).await;
+                    continue;
+                }
             };
             self.check(Moment::Serving).await?;
             match client::live(&self.at(), self.soon()).await {
@@ -252,13 +265,35 @@ impl Life {
                 }
             }
             if failures >= settings.liveness_failures {
-                let memory = self.id.template.resources.memory;
+                let memory = resources.borrow().memory;
                 return Err(failure::unresponsive(failures, memory, self.log().await));
             }
             if asked {
                 sleep(settings.poll).await;
             }
         }
+    }
+
+    /// Lets it use other resources while it runs, if it can. Whatever keeps it from that is as good
+    /// as a refusal: it is replaced.
+    async fn resize(&self, resources: Resources) {
+        let replica = self.id.replica;
+        let mut id = self.id;
+        id.template.resources = resources;
+        let labels = spec::labels(&id, &self.revision);
+        let container = spec::container_id(replica);
+        let resized = self.deps.runtime.resize(&container, resources, &labels);
+        let cause = match resized.await {
+            Ok(Resized::Done) => {
+                tracing::info!(%replica, cpu = %resources.cpu, memory = %resources.memory, "replica resized");
+                let _ = self.events.send(Event::Resized(replica, resources));
+                return;
+            }
+            Ok(Resized::Refused(cause)) => cause,
+            Err(error) => error.chain(),
+        };
+        tracing::info!(%replica, cause, "replica cannot be resized and is replaced");
+        let _ = self.events.send(Event::Refused(replica, resources));
     }
 
     /// The memory it uses, if known; an error when it has ended. A runtime that cannot tell is no
@@ -271,7 +306,9 @@ impl Life {
         match self.deps.runtime.status(&id).await {
             Ok(None) => Err(failure::vanished(moment)),
             Ok(Some(status)) => match status.state {
-                ContainerState::Exited(exit) => Err(self.ended(&exit, moment).await),
+                ContainerState::Exited(exit) => {
+                    Err(self.ended(&exit, moment, status.memory_limit).await)
+                }
                 ContainerState::Starting | ContainerState::Running { .. } => Ok(status.memory),
             },
             Err(error) => {
@@ -294,8 +331,7 @@ impl Life {
         Ok(())
     }
 
-    async fn ended(&self, exit: &Exit, moment: Moment) -> Error {
-        let limit = self.id.template.resources.memory;
+    async fn ended(&self, exit: &Exit, moment: Moment, limit: Mebibytes) -> Error {
         failure::ended(exit, moment, limit, self.log().await)
     }
 

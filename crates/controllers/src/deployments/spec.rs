@@ -62,7 +62,8 @@ pub(super) fn identity(labels: &BTreeMap<String, String>) -> Option<Identity> {
     })
 }
 
-fn labels(id: &Identity, revision: &Revision) -> BTreeMap<String, String> {
+/// The labels of a replica.
+pub(super) fn labels(id: &Identity, revision: &Revision) -> BTreeMap<String, String> {
     [
         (DEPLOYMENT, id.deployment.to_string()),
         (MODEL, id.model.to_string()),
@@ -210,19 +211,29 @@ pub(super) fn container_spec(
         cpu: resources.cpu,
         cpu_cap: settings.cpu_cap,
         pids: 512,
-        scratch: Mebibytes((resources.memory.0 / 2).min(256)),
+        scratch: scratch(resources),
         network: Network::Loopback,
         labels: labels(id, revision),
     }
 }
 
+/// Size of a replica's scratch space.
+pub(super) fn scratch(resources: Resources) -> Mebibytes {
+    Mebibytes((resources.memory.0 / 2).min(256))
+}
+
+/// How many threads the libraries of a replica use: as many as the reservation has cores, not as
+/// the machine has.
+pub(super) fn threads(resources: Resources) -> u32 {
+    resources.cpu.0.div_ceil(1000).max(1)
+}
+
 /// The environment variables of a replica.
 fn environment(resources: Resources, revision: &Revision) -> BTreeMap<String, String> {
     let memory = resources.memory.0.to_string();
-    let threads = resources.cpu.0.div_ceil(1000).max(1).to_string();
+    let threads = threads(resources).to_string();
     let mut env: BTreeMap<String, String> = [
         (container::MEMORY_VARIABLE, memory.as_str()),
-        // As many threads as the reservation has cores, not as the machine has.
         ("OMP_NUM_THREADS", threads.as_str()),
         ("OPENBLAS_NUM_THREADS", threads.as_str()),
         ("MKL_NUM_THREADS", threads.as_str()),

@@ -8,14 +8,15 @@ use super::{Core, plan::Template};
 
 impl Core {
     /// Lets traffic reach exactly the replicas `traffic`, which are made of `serving`, if that is
-    /// not so already.
+    /// not so already. Where there are none, requests wait if they are to be held.
     pub(super) async fn direct(
         &mut self,
         deployment: DeploymentId,
         traffic: &[ReplicaId],
+        hold: bool,
         serving: Option<Template>,
     ) -> Result<()> {
-        let same = |kept: &super::Kept| kept.traffic == traffic;
+        let same = |kept: &super::Kept| kept.traffic == traffic && kept.holds == hold;
         if self.kept.get(&deployment).is_none_or(same) {
             return Ok(());
         }
@@ -27,12 +28,15 @@ impl Core {
             return Ok(());
         };
         kept.traffic = traffic.to_vec();
+        kept.holds = hold;
         let known = traffic.iter().filter_map(|id| self.replicas.get(id));
         let endpoints = known.map(|replica| ReplicaEndpoint {
             id: replica.id.replica,
             at: replica.at.clone(),
         });
-        let retired = if traffic.is_empty() {
+        let retired = if hold {
+            self.deps.gateway.hold(kept.model)
+        } else if traffic.is_empty() {
             self.deps.gateway.clear(kept.model)
         } else {
             let endpoints = endpoints.collect();

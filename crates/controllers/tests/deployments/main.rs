@@ -5,5 +5,6 @@
 mod batching;
 mod keeping;
 mod outside;
+mod scaling;
 mod updates;
 mod world;

@@ -4,7 +4,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use luthier_controllers::{DeploymentController, Deps, Settings};
 use luthier_gateway::{Gateway, Options};
 use luthier_ports::{
-    BlobStore as _, ContainerId, ContainerRuntime, ContainerSpec, ContainerStatus, Exit,
+    BlobStore as _, ContainerId, ContainerRuntime, ContainerSpec, ContainerStatus, Exit, Resized,
     fakes::{FakeRuntime, MemoryBlobs},
 };
 use luthier_store::{
@@ -33,7 +36,7 @@ use luthier_types::{
     ArtifactStatus, ArtifactType, Batching, Cause, Comparison, DataType, DeploymentId,
     DeploymentType, Digest, EnvId, InputType, Limits, Mebibytes, Millicpu, ModelId, ModelSchema,
     ModelSpec, OutsideId, Phase, ProjectId, ReplicaId, Resources, Result, RevisionId,
-    RunnerAddress, Task,
+    RunnerAddress, Scaling, Task,
     layout::{CacheLayout, container},
     runner::{InputColumn, LoadPhase, Ready, RunnerError, RunnerErrorKind},
 };
@@ -85,6 +88,9 @@ pub(crate) struct Runtime {
     plays: Mutex<HashMap<String, Play>>,
     servers: Mutex<HashMap<ContainerId, (JoinHandle<()>, PathBuf)>>,
     started: Mutex<Vec<ContainerId>>,
+    /// Closed, it lets resizing wait.
+    resize: Mutex<Option<Arc<Semaphore>>>,
+    resizing: AtomicUsize,
 }
 
 pub(crate) struct World {
@@ -120,6 +126,18 @@ impl Runtime {
             server.abort();
             let _ = std::fs::remove_file(socket);
         }
+    }
+
+    /// Lets resizing wait for permits.
+    pub(crate) fn hold_resizing(&self) -> Arc<Semaphore> {
+        let gate = Arc::new(Semaphore::new(0));
+        *self.resize.lock().unwrap() = Some(gate.clone());
+        gate
+    }
+
+    /// How often a container was to be resized.
+    pub(crate) fn resizing(&self) -> usize {
+        self.resizing.load(Ordering::Relaxed)
     }
 
     /// Containers ever started.
@@ -182,6 +200,20 @@ impl ContainerRuntime for Runtime {
         let mut servers = self.servers.lock().unwrap();
         servers.insert(spec.id.clone(), (server, socket));
         Ok(())
+    }
+
+    async fn resize(
+        &self,
+        id: &ContainerId,
+        resources: Resources,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Resized> {
+        self.resizing.fetch_add(1, Ordering::Relaxed);
+        let gate = self.resize.lock().unwrap().clone();
+        if let Some(gate) = gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        self.fake.resize(id, resources, labels).await
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
@@ -387,6 +419,13 @@ impl World {
         (socket.into(), task)
     }
 
+    /// Lets replicas of the serving revision that start from now on play `play`.
+    pub(crate) async fn replay(&self, play: Play) {
+        let serving = self.seen().await.serving_revision.unwrap();
+        let mut plays = self.runtime.plays.lock().unwrap();
+        plays.insert(serving.to_string(), play);
+    }
+
     /// Stores the deployment of `revision`.
     pub(crate) async fn deploy(&self, revision: RevisionId, replicas: u32) {
         let now = jiff::Timestamp::now();
@@ -401,12 +440,14 @@ impl World {
                 cpu: Millicpu(100),
                 memory: Mebibytes(256),
             },
+            scaling: Scaling::default(),
             wanted_revision: Some(revision),
             generation: 1,
             serving_revision: None,
             observed_generation: 0,
             phase: Phase::Starting,
             ready_replicas: 0,
+            target_replicas: None,
             failure: None,
             crashes: 0,
             created_at: now,

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use luthier_types::{Mebibytes, Millicpu, Resources};
 use tokio::time::{Instant, sleep};
 
-use crate::{ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit};
+use crate::{
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Resized,
+};
 
 /// Bound of every wait; far above what is ever needed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +43,7 @@ pub async fn runtime(runtime: &dyn ContainerRuntime, fixture: &RuntimeFixture<'_
     unknown(runtime).await;
     idempotent(runtime, fixture).await;
     stopped(runtime, fixture).await;
+    resized(runtime, fixture).await;
     if fixture.runs {
         exited(runtime, fixture).await;
         killed(runtime, fixture).await;
@@ -115,6 +119,50 @@ async fn stopped(runtime: &dyn ContainerRuntime, fixture: &RuntimeFixture<'_>) {
 
     runtime.start(&spec).await.expect("a removed id is free");
     running(runtime, &spec.id).await;
+    runtime.remove(&spec.id).await.expect("remove");
+}
+
+/// What runs goes on with other limits and labels, which a successor sees; what does not run, and
+/// memory that has been used, is refused.
+async fn resized(runtime: &dyn ContainerRuntime, fixture: &RuntimeFixture<'_>) {
+    let spec = (fixture.spec)("resized", Program::Serve);
+    let labels = [("size".to_owned(), "large".to_owned())].into();
+    let large = Resources {
+        cpu: Millicpu(spec.cpu.0 * 2),
+        memory: Mebibytes(spec.memory.0 * 2),
+    };
+    let resize = async |resources| {
+        let done = runtime.resize(&spec.id, resources, &labels).await;
+        done.expect("resize")
+    };
+    let refused = |resized: &Resized| matches!(resized, Resized::Refused(_));
+    assert!(refused(&resize(large).await), "there is none");
+    runtime.start(&spec).await.expect("start");
+    let before = running(runtime, &spec.id).await;
+    if fixture.runs {
+        line(runtime, &spec.id, "ready").await;
+    }
+    for _ in 0..2 {
+        assert_eq!(resize(large).await, Resized::Done);
+        let after = running(runtime, &spec.id).await;
+        assert_eq!((&after.state, &after.labels), (&before.state, &labels));
+        assert_eq!(after.memory_limit, large.memory);
+    }
+    let tiny = Resources {
+        memory: Mebibytes(0),
+        ..large
+    };
+    assert!(refused(&resize(tiny).await), "it has used more");
+    assert_eq!(running(runtime, &spec.id).await.memory_limit, large.memory);
+    if let Some(reopen) = fixture.reopen {
+        let seen = running(&*reopen(), &spec.id).await;
+        assert_eq!(
+            (seen.labels, seen.memory_limit),
+            (labels.clone(), large.memory)
+        );
+    }
+    runtime.stop(&spec.id, PATIENCE).await.expect("stop");
+    assert!(refused(&resize(large).await), "it has ended");
     runtime.remove(&spec.id).await.expect("remove");
 }
 

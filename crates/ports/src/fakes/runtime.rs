@@ -8,14 +8,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use luthier_types::{Code, Error, Result};
+use luthier_types::{Code, Error, Resources, Result};
 
-use crate::{ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit};
+use crate::{
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Resized,
+};
 
 struct Fake {
     spec: ContainerSpec,
     state: ContainerState,
     output: Vec<String>,
+    /// Most memory it ever used, in bytes.
+    peak: u64,
 }
 
 /// A [`ContainerRuntime`] in memory.
@@ -48,6 +52,13 @@ impl FakeRuntime {
     pub fn exit(&self, id: &ContainerId, exit: Exit) {
         if let Some(fake) = self.containers().get_mut(id) {
             fake.state = ContainerState::Exited(exit);
+        }
+    }
+
+    /// Lets a container have used so much memory, in bytes.
+    pub fn used(&self, id: &ContainerId, peak: u64) {
+        if let Some(fake) = self.containers().get_mut(id) {
+            fake.peak = peak;
         }
     }
 
@@ -85,8 +96,29 @@ impl ContainerRuntime for FakeRuntime {
                 spec: spec.clone(),
                 state: ContainerState::Running { pid: 1 },
                 output: vec![],
+                peak: 1 << 20,
             });
         Ok(())
+    }
+
+    async fn resize(
+        &self,
+        id: &ContainerId,
+        resources: Resources,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Resized> {
+        let mut containers = self.containers();
+        let running = |fake: &&mut Fake| matches!(fake.state, ContainerState::Running { .. });
+        let Some(fake) = containers.get_mut(id).filter(running) else {
+            return Ok(Resized::Refused("it does not run".to_owned()));
+        };
+        if resources.memory.bytes() < fake.peak {
+            return Ok(Resized::Refused("it has used more memory".to_owned()));
+        }
+        fake.spec.memory = resources.memory;
+        fake.spec.cpu = resources.cpu;
+        fake.spec.labels.clone_from(labels);
+        Ok(Resized::Done)
     }
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<()> {

@@ -1,7 +1,11 @@
 //! The bounds of a container. Each test fails when its limit is taken away.
 
-use luthier_ports::ContainerRuntime as _;
-use luthier_types::{Mebibytes, Millicpu};
+use luthier_ports::{ContainerId, ContainerRuntime as _, ContainerState, Resized};
+use luthier_types::{Mebibytes, Millicpu, Resources};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 use crate::world::{World, spec};
 
@@ -88,15 +92,11 @@ async fn cpu_is_a_weight_and_a_cap_when_asked() {
         spec.cpu = Millicpu(500);
         spec.cpu_cap = cap;
         let id = world.start(&spec).await;
-        let values: Vec<_> = world
-            .cgroups()
-            .iter()
-            .flat_map(|parent| {
-                ["cpu.shares", "cpu.cfs_quota_us", "cpu.weight", "cpu.max"]
-                    .map(|file| fs_err::read_to_string(parent.join(&id.0).join(file)))
-            })
-            .filter_map(|text| Some(text.ok()?.trim().to_owned()))
-            .collect();
+        let values = cgroup_values(
+            &world,
+            &id,
+            &["cpu.shares", "cpu.cfs_quota_us", "cpu.weight", "cpu.max"],
+        );
         let (quota, max) = if cap {
             ("50000", "50000 100000")
         } else {
@@ -106,4 +106,78 @@ async fn cpu_is_a_weight_and_a_cap_when_asked() {
         assert!(values.iter().any(|v| v == "512" || v == "20"), "{values:?}");
     }
     world.finish().await;
+}
+
+/// The values in those files of a container's cgroup that there are.
+fn cgroup_values(world: &World, id: &ContainerId, files: &[&str]) -> Vec<String> {
+    let parents = world.cgroups();
+    let texts = parents.iter().flat_map(|parent| {
+        let read = |file| fs_err::read_to_string(parent.join(&id.0).join(file));
+        files.iter().map(read)
+    });
+    texts
+        .filter_map(|text| Some(text.ok()?.trim().to_owned()))
+        .collect()
+}
+
+/// Half a core and `memory`.
+fn half(memory: u32) -> Resources {
+    Resources {
+        cpu: Millicpu(500),
+        memory: Mebibytes(memory),
+    }
+}
+
+#[tokio::test]
+async fn what_a_running_container_may_use_is_changed() {
+    const MEMORY: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
+    let world = World::new();
+    let script = "trap 'go=1' USR1; echo ready; while [ -z \"$go\" ]; do sleep 0.05; done
+        head -c 100000000 /dev/zero | tail -n 1 >/dev/null; echo tail ended with $?; exec sleep 1000";
+    let mut spec = spec("grows", script);
+    spec.cpu_cap = true;
+    let id = world.start(&spec).await;
+    world.line(&id, "ready").await;
+    let pid = running(&world, &id).await;
+
+    let large = Resources {
+        cpu: Millicpu(1000),
+        memory: Mebibytes(256),
+    };
+    let labels = [("kind".to_owned(), "large".to_owned())].into();
+    let resized = world.runtime.resize(&id, large, &labels).await.unwrap();
+    assert_eq!(resized, Resized::Done);
+    assert_eq!(running(&world, &id).await, pid, "it goes on");
+    let limits = cgroup_values(&world, &id, &MEMORY);
+    assert_eq!(limits, [(256 * MIB).to_string()]);
+    let cpu = cgroup_values(&world, &id, &["cpu.shares", "cpu.cfs_quota_us", "cpu.max"]);
+    for value in ["1024", "100000"] {
+        assert!(cpu.iter().any(|v| v.contains(value)), "{value} in {cpu:?}");
+    }
+    // What would have been its end before.
+    let pid_of = Pid::from_raw(pid.cast_signed());
+    kill(pid_of, Signal::SIGUSR1).unwrap();
+    world.line(&id, "tail ended with 0").await;
+
+    // It has used 100 MB, though it does so no more.
+    let refused = world.runtime.resize(&id, half(64), &labels).await.unwrap();
+    assert!(matches!(refused, Resized::Refused(_)), "{refused:?}");
+    assert_eq!(cgroup_values(&world, &id, &MEMORY), limits, "as it was");
+    assert_eq!(running(&world, &id).await, pid);
+    let less = world.runtime.resize(&id, half(200), &labels).await.unwrap();
+    assert_eq!(less, Resized::Done);
+    assert_eq!(
+        cgroup_values(&world, &id, &MEMORY),
+        [(200 * MIB).to_string()]
+    );
+    assert_eq!(running(&world, &id).await, pid);
+    world.finish().await;
+}
+
+/// The first process of a container that runs.
+async fn running(world: &World, id: &ContainerId) -> u32 {
+    match world.runtime.status(id).await.unwrap().unwrap().state {
+        ContainerState::Running { pid } => pid,
+        other => panic!("{id} does not run: {other:?}"),
+    }
 }

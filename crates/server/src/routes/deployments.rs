@@ -24,6 +24,7 @@ const LINES: usize = 200;
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v3/models/{id}/deployment", get(read).patch(change))
+        .route("/v1/models/{id}/deployment", get(read).patch(change))
         .route("/v1/deployments", get(list))
         .route("/v1/models/{id}/logs", get(logs))
         .route("/v1/models/{id}/runner-address", put(set_runner))
@@ -91,6 +92,11 @@ fn deployment(app: &App, view: &DeploymentView) -> Value {
         "memory": d.resources.memory,
         "phase": d.phase,
         "ready_replicas": d.ready_replicas,
+        "target_replicas": d.target_replicas.unwrap_or(d.replicas),
+        "min_replicas": d.scaling.min_replicas,
+        "max_replicas": d.scaling.max_replicas,
+        "idle_timeout": d.scaling.idle_timeout,
+        "target_concurrency": d.scaling.target_concurrency,
         "batching": view.batching,
         "runner_address": view.runner_address,
         "created_at": time(d.created_at),

@@ -27,6 +27,8 @@ struct World {
     memory: Memory,
     now: Instant,
     next: u128,
+    /// Whether replicas take other resources, or must be replaced.
+    takes: bool,
 }
 
 impl World {
@@ -35,12 +37,14 @@ impl World {
             desired: Desired {
                 template,
                 replicas,
+                sleeps: false,
                 generation: 1,
             },
             replicas: vec![],
             memory: Memory::default(),
             now: Instant::now(),
             next: 0,
+            takes: true,
         }
     }
 
@@ -57,7 +61,16 @@ impl World {
                 id: ReplicaId(uuid::Uuid::from_u128(self.next)),
                 template: *template,
                 state: State::Proving,
+                refused: None,
             });
+        }
+        for (id, resources) in &plan.resize {
+            let replica = self.replicas.iter_mut().find(|r| r.id == *id).unwrap();
+            if self.takes {
+                replica.template.resources = *resources;
+            } else {
+                replica.refused = Some(*resources);
+            }
         }
         // Removed at once.
         self.replicas.retain(|r| !plan.remove.contains(&r.id));
@@ -254,10 +267,153 @@ fn inactive_ends_all_and_active_proves_again() {
     assert_eq!(world.settle().phase, Phase::Ready);
 }
 
+#[test]
+fn replicas_take_other_resources_as_they_run() {
+    let (a, b) = (template(1, 600), template(1, 900));
+    let mut world = World::new(Some(a), 2);
+    world.settle();
+    let ids: Vec<ReplicaId> = world.replicas.iter().map(|r| r.id).collect();
+    world.want(|d| d.template = Some(b));
+    let plan = world.pass();
+    assert_eq!((plan.phase, plan.traffic.len()), (Phase::Starting, 2));
+    assert_eq!(plan.resize.len(), 2);
+    let plan = world.pass();
+    assert_eq!((plan.phase, plan.traffic), (Phase::Ready, ids));
+    assert!(plan.resize.is_empty() && plan.start.is_empty() && plan.remove.is_empty());
+    assert_eq!(world.memory.serving, Some(b));
+}
+
+#[test]
+fn what_cannot_take_them_stands_in_until_others_do() {
+    let (a, b) = (template(1, 900), template(1, 600));
+    let mut world = World::new(Some(a), 2);
+    world.settle();
+    world.takes = false;
+    world.want(|d| d.template = Some(b));
+    world.pass();
+    let plan = world.pass();
+    assert_eq!(
+        (plan.start.len(), plan.traffic.len()),
+        (1, 2),
+        "one proves it"
+    );
+    world.all_ready(b);
+    let plan = world.pass();
+    assert_eq!((plan.start.len(), plan.traffic.len()), (1, 2));
+    assert_eq!(plan.phase, Phase::Starting);
+    assert_eq!((world.count(a), world.count(b)), (1, 2), "one stands in");
+    world.all_ready(b);
+    let plan = world.pass();
+    assert_eq!((plan.phase, plan.traffic.len()), (Phase::Ready, 2));
+    assert_eq!((world.count(a), world.count(b)), (0, 2));
+}
+
+#[test]
+fn where_one_takes_them_only_the_others_are_replaced() {
+    let (a, b) = (template(1, 900), template(1, 600));
+    let mut world = World::new(Some(a), 2);
+    world.settle();
+    world.replicas[1].refused = Some(b.resources);
+    world.want(|d| d.template = Some(b));
+    assert_eq!(world.pass().resize.len(), 1);
+    let plan = world.pass();
+    assert_eq!((plan.start.len(), plan.traffic.len()), (1, 2));
+    assert_eq!(plan.phase, Phase::Starting);
+    world.all_ready(b);
+    let plan = world.pass();
+    assert_eq!((plan.phase, plan.traffic.len()), (Phase::Ready, 2));
+    assert_eq!(world.count(a), 0);
+}
+
+#[test]
+fn resources_that_do_not_prove_themselves_leave_the_old_serving() {
+    let (a, b) = (template(1, 900), template(1, 600));
+    let mut world = World::new(Some(a), 2);
+    world.settle();
+    world.takes = false;
+    world.want(|d| d.template = Some(b));
+    world.pass();
+    world.pass();
+    world.die(b);
+    let plan = world.pass();
+    assert_eq!((plan.phase, plan.traffic.len()), (Phase::Failed, 2));
+    assert_eq!((world.count(a), world.count(b)), (2, 0));
+    assert_eq!(plan.crashes, 0, "nothing that served has died");
+}
+
+#[test]
+fn what_a_replica_was_told_at_its_start_decides() {
+    let of = |cpu, memory| Resources {
+        cpu: Millicpu(cpu),
+        memory: Mebibytes(memory),
+    };
+    for (from, to, fits) in [
+        (of(100, 512), of(1000, 16384), true),
+        (of(100, 512), of(1001, 512), false),
+        (of(1500, 512), of(2000, 512), true),
+        (of(100, 512), of(100, 511), false),
+        (of(100, 300), of(100, 301), true),
+        (of(100, 300), of(100, 302), false),
+    ] {
+        assert_eq!(fits_in_place(from, to), fits, "{from:?} to {to:?}");
+    }
+}
+
+#[test]
+fn one_that_sleeps_has_no_replicas_and_holds_its_requests_until_they_are_back() {
+    let a = template(1, 256);
+    let mut world = World::new(Some(a), 2);
+    world.desired.sleeps = true;
+    assert!(!world.pass().hold, "it has not proven itself");
+    let plan = world.settle();
+    assert!(!plan.hold && plan.phase == Phase::Ready);
+    world.desired.replicas = 0;
+    let plan = world.pass();
+    assert!(plan.hold && plan.traffic.is_empty());
+    assert_eq!((plan.phase, world.replicas.len()), (Phase::Idle, 0));
+    world.desired.replicas = 2;
+    let plan = world.pass();
+    assert!(plan.hold);
+    assert_eq!((plan.phase, plan.start.len()), (Phase::Starting, 2));
+    world.all_ready(a);
+    let plan = world.pass();
+    assert!(!plan.hold);
+    assert_eq!((plan.phase, plan.traffic.len()), (Phase::Ready, 2));
+
+    world.desired.replicas = 0;
+    world.pass();
+    world.desired.replicas = 1;
+    world.pass();
+    world.die(a);
+    let plan = world.pass();
+    assert!(!plan.hold, "who waits is told why");
+    assert!(plan.failure.is_some());
+}
+
+#[test]
+fn what_has_not_proven_itself_does_not_sleep() {
+    let (a, b) = (template(1, 256), template(2, 256));
+    let mut world = World::new(Some(a), 1);
+    world.desired.sleeps = true;
+    world.settle();
+    world.desired.replicas = 0;
+    assert_eq!(world.pass().phase, Phase::Idle);
+    world.want(|d| d.template = Some(b));
+    assert_eq!(world.pass().phase, Phase::Starting);
+    assert_eq!(world.count(b), 1);
+    world.all_ready(b);
+    assert_eq!(world.pass().phase, Phase::Ready, "it takes traffic first");
+    assert_eq!(world.memory.serving, Some(b));
+    let plan = world.pass();
+    assert_eq!((plan.phase, world.replicas.len()), (Phase::Idle, 0));
+}
+
 #[derive(Clone, Debug)]
 enum Happening {
     Want(u8),
     Replicas(u32),
+    /// Whether replicas take other resources from now on.
+    Takes(bool),
     Up,
     Death(usize),
     Later(u64),
@@ -266,7 +422,8 @@ enum Happening {
 fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         (0..4u8).prop_map(Happening::Want),
-        (1..4u32).prop_map(Happening::Replicas),
+        (0..4u32).prop_map(Happening::Replicas),
+        any::<bool>().prop_map(Happening::Takes),
         Just(Happening::Up),
         Just(Happening::Up),
         (0..8usize).prop_map(Happening::Death),
@@ -275,13 +432,13 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    /// Whatever happens: traffic reaches only ready replicas of one template; a ready replica of
+    /// Whatever happens: traffic reaches only ready replicas of one revision; a ready replica of
     /// it is only ended when surplus or when another template serves; there is never more than
     /// the serving set and a wanted one beside it; and when things calm down, what is wanted
-    /// serves.
+    /// serves, or sleeps.
     #[test]
     fn keeps_its_promises(happenings in prop::collection::vec(happening(), 0..60)) {
-        let templates = [template(1, 256), template(2, 256), template(2, 512)];
+        let templates = [template(1, 256), template(2, 600), template(2, 900)];
         let mut world = World::new(Some(templates[0]), 2);
         for happening in happenings {
             match happening {
@@ -290,6 +447,7 @@ proptest! {
                     world.want(|d| d.template = template);
                 }
                 Happening::Replicas(n) => world.want(|d| d.replicas = n),
+                Happening::Takes(takes) => world.takes = takes,
                 Happening::Up => {
                     for replica in &mut world.replicas {
                         if matches!(replica.state, State::Proving) {
@@ -311,26 +469,37 @@ proptest! {
             for id in &plan.traffic {
                 let replica = find(id);
                 prop_assert!(matches!(replica.state, State::Ready));
-                prop_assert_eq!(Some(replica.template), world.memory.serving);
+                let serving = world.memory.serving.map(|s| s.revision);
+                prop_assert_eq!(Some(replica.template.revision), serving);
                 prop_assert!(!plan.remove.contains(id));
             }
-            if world.memory.serving != served && world.memory.serving.is_some() {
+            let goal = world.desired.replicas.max(1) as usize;
+            let asleep = plan.phase == Phase::Idle;
+            if world.memory.serving != served && world.memory.serving.is_some() && !asleep {
                 // Traffic moved only to what has proven itself.
                 prop_assert!(!plan.traffic.is_empty());
+            }
+            prop_assert!(!asleep || world.replicas.is_empty());
+            for (id, resources) in &plan.resize {
+                let replica = find(id);
+                prop_assert!(matches!(replica.state, State::Ready));
+                prop_assert_ne!(replica.template.resources, *resources);
+                prop_assert!(!plan.remove.contains(id));
             }
             for id in &plan.remove {
                 let replica = find(id);
                 if matches!(replica.state, State::Ready) && Some(replica.template) == world.memory.serving {
-                    prop_assert_eq!(plan.traffic.len(), world.desired.replicas as usize);
+                    prop_assert!(asleep || plan.traffic.len() == goal);
                 }
             }
-            prop_assert!(world.replicas.len() <= 2 * world.desired.replicas as usize);
+            prop_assert!(world.replicas.len() <= 2 * goal);
         }
         world.want(|_| {});
         let plan = world.settle();
         match world.desired.template {
             Some(template) => {
-                prop_assert_eq!(plan.phase, Phase::Ready);
+                let asleep = world.desired.replicas == 0;
+                prop_assert_eq!(plan.phase, if asleep { Phase::Idle } else { Phase::Ready });
                 prop_assert_eq!(plan.traffic.len(), world.desired.replicas as usize);
                 prop_assert_eq!(world.memory.serving, Some(template));
                 prop_assert_eq!(world.replicas.len(), plan.traffic.len());
