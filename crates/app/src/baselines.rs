@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::{
     App,
+    audit::Change,
     lookup::{exists, not_found},
 };
 
@@ -112,6 +113,8 @@ impl App {
                 Code::Conflict => exists("Baseline"),
                 _ => e,
             })?;
+        self.audit(&mut db, entry("baseline.create", &baseline))
+            .await?;
         self.commit(db).await?;
         Ok(baseline)
     }
@@ -154,11 +157,19 @@ impl App {
     /// # Errors
     /// `NotFound`.
     pub async fn delete_baseline(&self, id: BaselineId) -> Result<()> {
-        let mut db = self.deps.store.read().await?;
-        if baselines::delete(&mut db, id).await? {
-            Ok(())
-        } else {
-            Err(not_found("Baseline"))
-        }
+        let mut db = self.deps.store.write().await?;
+        let baseline = baselines::get(&mut db, id)
+            .await?
+            .ok_or_else(|| not_found("Baseline"))?;
+        baselines::delete(&mut db, id).await?;
+        self.audit(&mut db, entry("baseline.delete", &baseline))
+            .await?;
+        self.commit(db).await
     }
+}
+
+fn entry(action: &str, baseline: &Baseline) -> Change {
+    Change::new(action)
+        .target(baseline.id, &baseline.name)
+        .model(baseline.owner.model_id)
 }

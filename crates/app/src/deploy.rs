@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{Sqlite, SqliteConnection, Transaction};
 
-use crate::{App, job_view::JobCompact, lookup::not_found};
+use crate::{App, job_view::JobCompact, lookup::not_found, models::of_model};
 
 pub(crate) use await_ready::settled;
 pub(crate) use before::Intent;
@@ -192,6 +192,11 @@ impl App {
                     exclusive_key: Some(card.id.to_string()),
                 },
             )
+            .await?;
+        let change = of_model("deployment.deploy", card).job(id);
+        let mut asked = json(&payload.params)?;
+        asked["archive"] = payload.archive.digest.to_string().into();
+        self.audit(&mut db, change.fields(&Value::Null, &asked))
             .await?;
         db.commit()
             .await

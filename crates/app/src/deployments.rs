@@ -17,7 +17,7 @@ use luthier_types::{
     Result, RunnerAddress, Scaling,
 };
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     deploy::{DEPLOY_NAME, Intent, model_info, settled},
     job_view::JobCompact,
     lookup::not_found,
+    models::of_model,
 };
 
 /// The kind of the job that changes a deployment.
@@ -212,6 +213,18 @@ impl App {
                 },
             )
             .await?;
+        let fields = |d: Intent| {
+            json!({
+                "active": d.active,
+                "replicas": d.replicas,
+                "cpu": d.cpu,
+                "memory": d.memory,
+            })
+        };
+        let entry = of_model("deployment.change", &view.card)
+            .job(id)
+            .fields(&fields(Intent::new(&view.deployment)), &fields(intent));
+        self.audit(&mut db, entry).await?;
         db.commit()
             .await
             .map_err(failed("enqueueing a change of a deployment"))?;

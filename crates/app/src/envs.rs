@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     App,
+    audit::Change,
     deploy::{Locked, json as step_result, sink, unknown_step},
     job_view::JobCompact,
     lookup::not_found,
@@ -100,6 +101,8 @@ impl App {
             exclusive_key: Some(COLLECT.to_owned()),
         };
         let id = self.deps.queue.enqueue(&mut db, job).await?;
+        let change = Change::new("environments.collect").job(id);
+        self.audit(&mut db, change).await?;
         self.commit(db).await?;
         self.deps.queue.wake();
         Ok(JobCompact::new(id, COLLECT_NAME))

@@ -15,7 +15,7 @@ use luthier_types::{Code, DatasetId, EnvType, Error, FileId, ModelId, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{App, job_info, job_view::JobCompact, lookup::not_found};
+use crate::{App, job_info, job_view::JobCompact, lookup::not_found, models::of_model};
 
 pub use delete::{DeleteEvents, DeleteRequest};
 pub use publish::{PublishDataset, PublishEvents};
@@ -161,6 +161,8 @@ impl App {
             exclusive_key: Some(key),
         };
         let id = self.deps.queue.enqueue(&mut db, job).await?;
+        let change = of_model("events.publish", &model).job(id);
+        self.audit(&mut db, change).await?;
         self.commit(db).await?;
         self.deps.queue.wake();
         Ok(Accepted::Job(JobCompact::new(id, name)))
@@ -220,6 +222,10 @@ impl App {
             exclusive_key: Some(key),
         };
         let id = self.deps.queue.enqueue(&mut db, job).await?;
+        let after = json!({ "dataset": name });
+        let change = of_model("dataset.publish", &model).job(id);
+        self.audit(&mut db, change.fields(&Value::Null, &after))
+            .await?;
         self.commit(db).await?;
         self.deps.queue.wake();
         Ok(Accepted::Job(JobCompact::new(id, job_name)))

@@ -51,27 +51,31 @@ impl App {
                  more cpu or replicas.",
             )
         };
-        let explained = self.explain_by(request, deadline, timings);
-        match tokio::time::timeout_at(deadline.into(), explained).await {
-            Err(_) => Err(late()),
-            Ok(Err(error))
-                if error.code() == Code::PredictTimeout && Instant::now() >= deadline =>
-            {
-                Err(late())
+        let serving = self.serving(request.model_id).await?;
+        let explained = self.explain_by(&serving, request, deadline, timings);
+        let in_time = async {
+            match tokio::time::timeout_at(deadline.into(), explained).await {
+                Err(_) => Err(late()),
+                Ok(Err(error))
+                    if error.code() == Code::PredictTimeout && Instant::now() >= deadline =>
+                {
+                    Err(late())
+                }
+                Ok(result) => result,
             }
-            Ok(result) => result,
-        }
+        };
+        serving.metrics.explain.counted(in_time).await
     }
 
     async fn explain_by(
         &self,
+        serving: &Serving,
         request: ExplainRequest,
         deadline: Instant,
         timings: &Arc<Timings>,
     ) -> Result<Value> {
         let parsing = timings.start(Part::Parse);
-        let serving = self.serving(request.model_id).await?;
-        check_task(&serving)?;
+        check_task(serving)?;
         let asked = Asked::new(&request, serving.card.xai_params.as_ref())?;
         let source = Source::parse(request.input_data_source, "input_data_source")?;
         let reference = request
@@ -79,23 +83,23 @@ impl App {
             .filter(|v| !v.is_null())
             .map(|v| Source::parse(v, "ref_data_source"))
             .transpose()?;
-        let row = self.row(&serving, source).await?;
+        let row = self.row(serving, source).await?;
         let revision = self.serving_revision(request.model_id).await?;
         drop(parsing);
         let result = match asked {
             Asked::Custom(name) => {
-                self.explain_custom(&serving, &name, &row, revision, deadline, timings)
+                self.explain_custom(serving, &name, &row, revision, deadline, timings)
                     .await
             }
             Asked::Method(method) => {
                 let outputs = self
-                    .outputs(&serving, &row, request.top_n_class, deadline, timings)
+                    .outputs(serving, &row, request.top_n_class, deadline, timings)
                     .await?;
                 let parsing = timings.start(Part::Parse);
-                let reference = self.method_reference(&serving, &method, reference).await?;
+                let reference = self.method_reference(serving, &method, reference).await?;
                 drop(parsing);
                 self.explain_method(
-                    &serving, method, row, reference, outputs, revision, deadline, timings,
+                    serving, method, row, reference, outputs, revision, deadline, timings,
                 )
                 .await
             }

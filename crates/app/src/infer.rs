@@ -53,6 +53,21 @@ impl App {
         let deadline = Instant::now() + self.deps.settings.predict_timeout;
         let parsing = timings.start(Part::Parse);
         let serving = self.serving(self.named(model).await?).await?;
+        drop(parsing);
+        let metrics = Arc::clone(&serving.metrics);
+        let inferring = self.infer_by(serving, tensors, wanted, deadline, timings);
+        metrics.predict.counted(inferring).await
+    }
+
+    async fn infer_by(
+        &self,
+        serving: Arc<Serving>,
+        tensors: Vec<Tensor>,
+        wanted: &[&str],
+        deadline: Instant,
+        timings: &Timings,
+    ) -> Result<Inferred> {
+        let parsing = timings.start(Part::Parse);
         let has = |output: &&str| serving.card.spec.outputs.iter().any(|o| o == output);
         if let Some(unknown) = wanted.iter().find(|output| !has(output)) {
             let cause = format!("the model has no output `{unknown}`");

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod audit;
 pub mod baselines;
 pub mod deploy;
 pub mod deployments;
@@ -16,8 +17,10 @@ pub mod images;
 pub mod infer;
 mod job_info;
 pub mod job_view;
+pub mod logs;
 pub mod lookup;
 pub mod manual;
+pub mod metrics;
 pub mod models;
 pub mod names;
 pub mod predict;
@@ -37,9 +40,10 @@ use std::sync::Arc;
 use luthier_gateway::Gateway;
 use luthier_jobs::{JobKind, Queue};
 use luthier_ports::{BlobStore, ContainerRuntime, EnvBuilder, Images};
-use luthier_store::Store;
+use luthier_store::{Store, replica_logs::ReplicaLogs};
 use luthier_types::{Digest, Error, OrgId, Result, UserId, layout::CacheLayout};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use settings::{Capacity, Settings};
@@ -57,6 +61,8 @@ pub struct Deps {
     pub envs: Arc<dyn EnvBuilder>,
     /// Read only here: statuses and logs. Only controllers start or stop containers.
     pub runtime_logs: Arc<dyn ContainerRuntime>,
+    /// The logs of replicas that are gone.
+    pub replica_logs: ReplicaLogs,
     /// The job queue.
     pub queue: Queue,
     /// The replicas that serve.
@@ -80,6 +86,11 @@ pub struct App {
     layers: Arc<tokio::sync::Mutex<()>>,
     /// Told when something may have come into nobody's use.
     upkeep: Notify,
+    metrics: metrics::Metrics,
+    /// Taken by those who follow logs.
+    followers: Arc<Semaphore>,
+    /// Fires when the server stops taking requests.
+    stopping: CancellationToken,
     /// Read while a blob is stored or looked up, until it is mentioned; written while unused ones are
     /// removed.
     blobs_in_use: tokio::sync::RwLock<()>,
@@ -116,6 +127,9 @@ impl App {
             references: references::Cache::default(),
             layers: Arc::default(),
             upkeep: Notify::new(),
+            metrics: metrics::Metrics::default(),
+            followers: Arc::new(Semaphore::new(logs::FOLLOWERS)),
+            stopping: CancellationToken::new(),
             blobs_in_use: tokio::sync::RwLock::default(),
             environments_in_use: tokio::sync::RwLock::default(),
         })
@@ -129,6 +143,11 @@ impl App {
     /// Limits and names.
     pub fn settings(&self) -> &Settings {
         &self.deps.settings
+    }
+
+    /// Ends requests that would not end by themselves. For the end of a server.
+    pub fn stop(&self) {
+        self.stopping.cancel();
     }
 
     /// Checks that the database answers, without which nothing is served but predictions.

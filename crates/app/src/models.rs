@@ -19,6 +19,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     App,
+    audit::Change,
     lookup::{exists, not_found},
 };
 
@@ -99,6 +100,8 @@ impl App {
             };
         }
         models::insert(&mut db, &model).await?;
+        self.audit(&mut db, of_model("model.create", &model))
+            .await?;
         self.commit(db).await?;
         self.forget_model(model.id);
         Ok(model)
@@ -134,6 +137,7 @@ impl App {
         let mut model = models::get(&mut db, id)
             .await?
             .ok_or_else(|| not_found("Model"))?;
+        let before = model.clone();
         for (key, value) in changes {
             change(&mut model, &key, value)?;
         }
@@ -145,6 +149,8 @@ impl App {
                 Code::Conflict => exists("Model"),
                 _ => e,
             })?;
+        let entry = of_model("model.update", &model).fields(&shown(&before)?, &shown(&model)?);
+        self.audit(&mut db, entry).await?;
         self.commit(db).await?;
         self.forget_model(id);
         Ok(model)
@@ -171,6 +177,29 @@ impl App {
         let data = self.spool(&digest).await?;
         crate::spool::heavy(move || infer_schema(data.path(), options, spec.as_ref())).await
     }
+}
+
+/// An entry of the audit log about a model.
+pub(crate) fn of_model(action: &str, model: &Model) -> Change {
+    let name = format!("{}/{}:{}", model.project_name, model.name, model.version);
+    Change::new(action).target(model.id, name).model(model.id)
+}
+
+/// What can be changed of a model, as the audit log shows it.
+fn shown(model: &Model) -> Result<Value> {
+    let document = |value: serde_json::Result<Value>| {
+        value.map_err(|e| Error::internal("writing the audit log", e))
+    };
+    Ok(json!({
+        "version": model.version,
+        "schema": document(serde_json::to_value(&model.schema))?,
+        "spec": document(serde_json::to_value(&model.spec))?,
+        "description": model.description,
+        "event_id_col": model.event_id_col,
+        "event_ts_col": model.event_ts_col,
+        "event_ts_format": model.event_ts_format,
+        "xai_params": model.xai_params,
+    }))
 }
 
 /// Sets one field of a model.

@@ -49,6 +49,14 @@ struct Body<'a> {
     chunk_size: Option<u64>,
 }
 
+/// A request whose model is known.
+struct Asked {
+    serving: Arc<Serving>,
+    rows: Bytes,
+    format: Format,
+    chunk: usize,
+}
+
 impl App {
     /// Predicts the rows of a request and appends the answer to `out`: the outputs of each row, in
     /// order; as JSON, an array of objects. Where the time goes is added to `timings`.
@@ -66,26 +74,31 @@ impl App {
         let deadline = Instant::now() + self.deps.settings.predict_timeout;
         let answer_form = request.answer;
         let parsing = timings.start(Part::Parse);
-        let (serving, rows, chunk) = self.read(request).await?;
-        drop(parsing);
-        let answer = self
-            .predict_rows(&serving, rows, chunk, deadline, timings)
-            .await?;
-        let _encoding = timings.start(Part::Encode);
-        if answer.num_rows() > HEAVY_ROWS {
-            heavy(move || {
+        let asked = self.asked(request).await?;
+        let serving = Arc::clone(&asked.serving);
+        let answering = async {
+            let rows = self.rows(&asked).await?;
+            drop(parsing);
+            let answer = self
+                .predict_rows(&asked.serving, rows, asked.chunk, deadline, timings)
+                .await?;
+            let _encoding = timings.start(Part::Encode);
+            if answer.num_rows() > HEAVY_ROWS {
+                heavy(move || {
+                    write_table(&answer, answer_form, &mut out)?;
+                    Ok(out)
+                })
+                .await
+            } else {
                 write_table(&answer, answer_form, &mut out)?;
                 Ok(out)
-            })
-            .await
-        } else {
-            write_table(&answer, answer_form, &mut out)?;
-            Ok(out)
-        }
+            }
+        };
+        serving.metrics.predict.counted(answering).await
     }
 
-    /// The model, the rows and the size of chunks that a request has.
-    async fn read(&self, request: Predict) -> Result<(Arc<Serving>, RecordBatch, usize)> {
+    /// The model, the text of the rows and the size of chunks that a request has.
+    async fn asked(&self, request: Predict) -> Result<Asked> {
         let Predict {
             model,
             body,
@@ -101,16 +114,24 @@ impl App {
         } else {
             (self.one_model(model, None).await?, body)
         };
-        let chunk = chunk(chunk_size)?;
-        let serving = self.serving(model).await?;
+        Ok(Asked {
+            chunk: chunk(chunk_size)?,
+            serving: self.serving(model).await?,
+            rows,
+            format,
+        })
+    }
+
+    /// The rows as a table of the model's inputs.
+    async fn rows(&self, asked: &Asked) -> Result<RecordBatch> {
         let bounds = self.deps.settings.table_bounds;
-        let rows = if rows.len() > HEAVY {
-            let serving = Arc::clone(&serving);
-            heavy(move || read_table(rows, format, &serving.parser, bounds)).await?
+        let (rows, format) = (asked.rows.clone(), asked.format);
+        if rows.len() > HEAVY {
+            let serving = Arc::clone(&asked.serving);
+            heavy(move || read_table(rows, format, &serving.parser, bounds)).await
         } else {
-            read_table(rows, format, &serving.parser, bounds)?
-        };
-        Ok((serving, rows, chunk))
+            read_table(rows, format, &asked.serving.parser, bounds)
+        }
     }
 
     /// The one model that a request names, beside its body or in it.

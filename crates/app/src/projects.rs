@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::{
     App,
+    audit::Change,
     lookup::{exists, not_found},
 };
 
@@ -45,6 +46,8 @@ impl App {
             };
         }
         projects::insert(&mut db, &project).await?;
+        let change = Change::new("project.create").target(project.id, &project.name);
+        self.audit(&mut db, change).await?;
         self.commit(db).await?;
         Ok(project)
     }
@@ -80,12 +83,15 @@ impl App {
             ..ListQuery::equal([("project_id", id.to_string())])
         };
         let models = models::list(&mut db, &all).await?.items;
+        let project = projects::get(&mut db, id)
+            .await?
+            .ok_or_else(|| not_found("Project"))?;
         for model in &models {
             files::delete_deployed(&mut db, model.id).await?;
         }
-        if !projects::delete(&mut db, id).await? {
-            return Err(not_found("Project"));
-        }
+        projects::delete(&mut db, id).await?;
+        let change = Change::new("project.delete").target(id, project.name);
+        self.audit(&mut db, change).await?;
         self.commit(db).await?;
         for model in models {
             self.forget_model(model.id);

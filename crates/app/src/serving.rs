@@ -10,7 +10,7 @@ use luthier_data::{Missing, RowParser};
 use luthier_store::models::{self, Model};
 use luthier_types::{Column, ModelId, Result};
 
-use crate::{App, lookup::not_found, names::ModelName};
+use crate::{App, lookup::not_found, metrics::ModelMetrics, names::ModelName};
 
 /// A model as predicting and explaining see it.
 pub(crate) struct Serving {
@@ -20,6 +20,8 @@ pub(crate) struct Serving {
     pub(crate) inputs: Vec<Column>,
     /// Reads rows of its inputs.
     pub(crate) parser: RowParser,
+    /// What is counted of it.
+    pub(crate) metrics: Arc<ModelMetrics>,
 }
 
 /// Models by id and by name.
@@ -71,7 +73,7 @@ impl App {
         let card = models::get(&mut db, model)
             .await?
             .ok_or_else(|| not_found("Model"))?;
-        let serving = Arc::new(Serving::new(card)?);
+        let serving = Arc::new(Serving::new(card, self.metrics.of(model))?);
         let mut known = self.serving.write();
         if known.changes == changes {
             known.models.insert(model, serving.clone());
@@ -101,7 +103,7 @@ impl App {
 }
 
 impl Serving {
-    fn new(card: Model) -> Result<Self> {
+    fn new(card: Model, metrics: Arc<ModelMetrics>) -> Result<Self> {
         let inputs = card.schema.inputs(&card.spec)?;
         let parser = RowParser::new(&inputs, Missing::Reject);
         let inputs = inputs.into_iter().cloned().collect();
@@ -109,6 +111,7 @@ impl Serving {
             card,
             inputs,
             parser,
+            metrics,
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use luthier_data::Bounds;
 use luthier_ports::AllowedRegistries;
 use luthier_types::{Mebibytes, Millicpu};
@@ -45,6 +46,10 @@ pub struct Settings {
     pub explain_timeout: Duration,
     /// What the machine has to give to replicas.
     pub machine: Capacity,
+    /// A token that reads the metrics and nothing else, if there is one.
+    pub metrics_token: Option<Token>,
+    /// How long entries of the audit log are kept.
+    pub audit_kept: SignedDuration,
     /// Registries whose images may be named.
     pub registries: AllowedRegistries,
 }
@@ -67,6 +72,8 @@ impl Settings {
             predict_timeout: Duration::from_secs(60),
             explain_timeout: Duration::from_secs(90),
             machine,
+            metrics_token: None,
+            audit_kept: SignedDuration::from_hours(24 * 365),
             registries: AllowedRegistries::default(),
         }
     }

@@ -1,4 +1,4 @@
-//! What an operator looks at: every deployment with its replicas, and what replicas wrote.
+//! What an operator looks at: every deployment with its replicas.
 
 use std::{
     collections::HashMap,
@@ -14,15 +14,13 @@ use serde_json::{Value, json};
 use crate::{App, deployments::batching_of};
 
 /// Labels that the deployment controller gives to replicas.
-const MODEL_LABEL: &str = "luthier.model";
-const REPLICA_LABEL: &str = "luthier.replica";
+pub(crate) const MODEL_LABEL: &str = "luthier.model";
+pub(crate) const REPLICA_LABEL: &str = "luthier.replica";
 pub(crate) const REVISION_LABEL: &str = "luthier.revision";
 pub(crate) const ENVIRONMENT_LABEL: &str = "luthier.environment";
 
 /// How long a replica may take to speak of itself.
 const ASK: Duration = Duration::from_secs(2);
-/// Most lines of each replica's output given at once.
-const MAX_LINES: usize = 10_000;
 
 impl App {
     /// Every deployment: what is wanted, how far the controller is, and the replicas there are.
@@ -128,32 +126,9 @@ impl App {
             value["load_seconds"] = json!(ready.load_seconds);
         }
     }
-
-    /// The last lines each replica of a model wrote.
-    ///
-    /// # Errors
-    /// `NotFound`.
-    pub async fn replica_logs(&self, model: ModelId, lines: usize) -> Result<Vec<Value>> {
-        self.model_card(model).await?;
-        let model = model.to_string();
-        let mut logs = vec![];
-        for container in self.deps.runtime_logs.list().await? {
-            if container.labels.get(MODEL_LABEL) == Some(&model) {
-                let lines = self
-                    .deps
-                    .runtime_logs
-                    .logs(&container.id, lines.min(MAX_LINES))
-                    .await?;
-                let mut value = replica(&container);
-                value["lines"] = json!(lines);
-                logs.push(value);
-            }
-        }
-        Ok(logs)
-    }
 }
 
-fn replica(container: &ContainerStatus) -> Value {
+pub(crate) fn replica(container: &ContainerStatus) -> Value {
     let (state, pid, exit) = match &container.state {
         ContainerState::Starting => ("starting", None, None),
         ContainerState::Running { pid } => ("running", Some(*pid), None),
@@ -167,6 +142,8 @@ fn replica(container: &ContainerStatus) -> Value {
         "pid": pid,
         "exit": exit,
         "memory": container.memory,
+        "memory_peak": container.memory_peak,
         "memory_limit": container.memory_limit.bytes(),
+        "cpu_seconds": container.cpu_time.map(|time| time.as_secs_f64()),
     })
 }

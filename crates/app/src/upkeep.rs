@@ -4,6 +4,7 @@
 //!   to. What was made of it (an artifact, a dataset) is kept for its own sake.
 //! - A revision goes when [`KEPT_REVISIONS`] newer ones of its model can be gone back to.
 //! - A blob goes when no upload, artifact, dataset, revision or unfinished job mentions it.
+//! - The logs of past replicas go with their model, and entries of the audit log when they are old.
 //! - A package goes when no revision and no unfinished job has it, once the containers of revisions
 //!   that are gone have ended.
 //!
@@ -12,10 +13,14 @@
 //! `layers`, and its job is unfinished until the package is recorded. Killed at any instant, a blob
 //! and a package are whole or absent, and what is half-removed goes at the next start.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
-use luthier_store::{files, rollouts, uses};
+use luthier_store::{audit, files, models, rollouts, uses};
 use luthier_types::{Digest, Error, JobId, Result, RevisionId};
 use serde::Serialize;
 use tokio::sync::RwLockWriteGuard;
@@ -100,6 +105,7 @@ impl App {
             }
             None => swept.is_left = true,
         }
+        self.release_logs().await?;
         let packages = self.release_packages(None, None).await?;
         swept.bytes += packages.bytes;
         swept.is_left |= packages.is_left;
@@ -173,6 +179,21 @@ impl App {
         }
         self.deps.blobs.delete(digest).await?;
         Ok(true)
+    }
+
+    /// Removes the logs of models that are gone, and old entries of the audit log.
+    async fn release_logs(&self) -> Result<()> {
+        let mut db = self.deps.store.write().await?;
+        audit::expire(&mut db, Timestamp::now() - self.deps.settings.audit_kept).await?;
+        let models = models::names(&mut db).await?;
+        let models: HashMap<_, _> = models.into_iter().collect();
+        self.commit(db).await?;
+        let logs = self.deps.replica_logs.clone();
+        let removed = heavy(move || logs.sweep(|model| models.contains_key(&model))).await?;
+        if removed > 0 {
+            tracing::info!(models = removed, "removed the logs of models that are gone");
+        }
+        Ok(())
     }
 
     /// Removes the package layers that nothing has, or of these only `only`. What the job `except`

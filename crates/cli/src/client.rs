@@ -53,6 +53,10 @@ impl Client {
         self.http
             .request(method, format!("{}{path}", self.base))
             .bearer_auth(&self.token)
+            .header(
+                "x-luthier-client",
+                concat!("luthier ", env!("CARGO_PKG_VERSION")),
+            )
     }
 
     /// GETs `path` and gives `data` of the answer.
@@ -123,6 +127,16 @@ impl Client {
             .bytes()
             .await
             .map_err(|e| Error::internal("reading the server's answer", e))
+    }
+
+    /// GETs what comes as it is made.
+    pub(crate) async fn stream(&self, path: &str) -> Result<Response> {
+        let response = self.send(self.request(Method::GET, path)).await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        Err(refusal(status, &read(response).await?))
     }
 
     async fn data(&self, request: RequestBuilder) -> Result<Value> {

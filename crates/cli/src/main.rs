@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 mod client;
 mod deploy;
 mod doctor;
@@ -12,6 +13,7 @@ mod export;
 mod history;
 mod images;
 mod jobs;
+mod logs;
 mod manual;
 mod models;
 mod output;
@@ -49,12 +51,13 @@ enum Command {
     Activate(Remote<scale::Activate>),
     Deactivate(Remote<scale::Deactivate>),
     Jobs(Remote<jobs::Jobs>),
-    Logs(Remote<status::Logs>),
     History(Remote<history::History>),
     Rollback(Remote<history::Rollback>),
     Approve(Remote<history::Approve>),
     Limits(Remote<history::SetLimits>),
     RunnerAddress(Remote<manual::RunnerAddress>),
+    Logs(Remote<logs::Logs>),
+    Audit(Remote<audit::Audit>),
     Images(images::Images),
     Envs(envs::Envs),
     Run(run::Run),
@@ -120,12 +123,13 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Activate(c) => scale::activate(&c.client()?, &c.args).await,
         Command::Deactivate(c) => scale::deactivate(&c.client()?, &c.args).await,
         Command::Jobs(c) => jobs::run(&c.client()?, &c.args).await,
-        Command::Logs(c) => status::logs(&c.client()?, &c.args).await,
         Command::History(c) => history::history(&c.client()?, &c.args).await,
         Command::Rollback(c) => history::roll_back(&c.client()?, &c.args).await,
         Command::Approve(c) => history::approve(&c.client()?, &c.args).await,
         Command::Limits(c) => history::limits(&c.client()?, &c.args).await,
         Command::RunnerAddress(c) => manual::run(&c.client()?, &c.args).await,
+        Command::Logs(c) => logs::run(&c.client()?, &c.args).await,
+        Command::Audit(c) => audit::run(&c.client()?, &c.args).await,
         Command::Images(args) => images::run(&args).await,
         Command::Envs(args) => envs::run(&args).await,
         Command::Run(args) => run::run(&args).await,

@@ -19,7 +19,7 @@ pub(crate) struct Purge {
 }
 
 /// What `serve` keeps in its data directory, layers apart.
-const STATE: [&str; 10] = [
+const STATE: [&str; 11] = [
     "luthier.db",
     "luthier.db-wal",
     "luthier.db-shm",
@@ -28,6 +28,7 @@ const STATE: [&str; 10] = [
     "scratch",
     "containers",
     "run",
+    "replica-logs",
     "admin-token",
     "server.lock",
 ];

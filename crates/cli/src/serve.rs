@@ -71,6 +71,17 @@ pub(crate) struct Serve {
     /// File of registry logins, as `docker login` writes it; that of the user when left out.
     #[arg(long, env = "LUTHIER_REGISTRY_AUTH")]
     registry_auth: Option<PathBuf>,
+    /// Token that reads /metrics and nothing else.
+    #[arg(
+        long,
+        env = "LUTHIER_METRICS_TOKEN",
+        hide_env_values = true,
+        hide = true
+    )]
+    metrics_token: Option<String>,
+    /// Days that entries of the audit log are kept.
+    #[arg(long, env = "LUTHIER_AUDIT_DAYS")]
+    audit_days: Option<u32>,
     /// For tests: stop for good after the effect of this job step and before it is recorded.
     #[arg(long, hide = true)]
     pause_after: Option<String>,
@@ -95,6 +106,7 @@ struct File {
     build_hosts: Vec<String>,
     allowed_registries: Vec<String>,
     registry_auth: Option<PathBuf>,
+    audit_days: Option<u32>,
 }
 
 /// Runs `luthier serve`.
@@ -127,6 +139,11 @@ pub(crate) async fn run(args: Serve) -> Result<()> {
             .max_package_mib
             .or(file.max_package_mib)
             .unwrap_or(defaults.max_package_mib),
+        metrics_token: args.metrics_token.filter(|token| !token.is_empty()),
+        audit_days: args
+            .audit_days
+            .or(file.audit_days)
+            .unwrap_or(defaults.audit_days),
         cpu_cap: args.cpu_cap || file.cpu_cap.unwrap_or(false),
         recent_rows: args
             .recent_rows
@@ -160,7 +177,7 @@ fn read_file(path: Option<&Path>) -> Result<File> {
             .hint(
                 "Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap, recent_rows, \
                  index_url, extra_index_urls, index_credentials, wheelhouse, offline, build_hosts, \
-                 allowed_registries, registry_auth.",
+                 allowed_registries, registry_auth, audit_days.",
             )
         }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !needed => Ok(File::default()),

@@ -1,14 +1,9 @@
-//! `luthier ps` and `luthier logs`.
+//! `luthier ps`.
 
 use luthier_types::{BatchingVerdict, Result};
 use serde_json::Value;
 
-use crate::{
-    client::{Client, text},
-    jobs::word,
-    models::{self, ModelName},
-    output, scale,
-};
+use crate::{client::Client, jobs::word, output, scale};
 
 /// List deployments and their replicas.
 #[derive(clap::Args)]
@@ -16,16 +11,6 @@ pub(crate) struct Ps {
     /// Print JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// Show the last lines a model's replicas wrote.
-#[derive(clap::Args)]
-pub(crate) struct Logs {
-    /// PROJECT/MODEL or PROJECT/MODEL:VERSION.
-    model: ModelName,
-    /// How many lines of each replica.
-    #[arg(long, default_value_t = 100)]
-    lines: u32,
 }
 
 /// Runs `luthier ps`.
@@ -94,23 +79,4 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
 fn batched(verdict: &Value) -> String {
     serde_json::from_value::<BatchingVerdict>(verdict.clone())
         .map_or_else(|_| "-".to_owned(), |verdict| verdict.to_string())
-}
-
-/// Runs `luthier logs`.
-pub(crate) async fn logs(client: &Client, args: &Logs) -> Result<()> {
-    let model = models::model(client, &args.model).await?;
-    let id = text(&model, "id")?;
-    let answer = client
-        .get(&format!("/v1/models/{id}/logs?lines={}", args.lines))
-        .await?;
-    let replicas = answer["items"].as_array().cloned().unwrap_or_default();
-    for replica in &replicas {
-        if replicas.len() > 1 {
-            output::note(format!("== {}", word(&replica["id"])));
-        }
-        for line in replica["lines"].as_array().into_iter().flatten() {
-            output::data(word(line));
-        }
-    }
-    Ok(())
 }

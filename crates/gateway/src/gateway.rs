@@ -85,6 +85,14 @@ pub struct Stats {
     pub calls: u64,
     /// Requests that were answered by a call made for several.
     pub joined: u64,
+    /// Calls that answered, by how many requests they were made for: at most each of
+    /// [`BATCHES`](Self::BATCHES), and more.
+    pub batches: [u64; 8],
+}
+
+impl Stats {
+    /// The bounds of [`batches`](Self::batches).
+    pub const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 }
 
 /// What is known of the package that the replicas run.

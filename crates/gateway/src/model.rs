@@ -52,6 +52,7 @@ pub(crate) struct Model {
     errors: AtomicU64,
     calls: AtomicU64,
     joined: AtomicU64,
+    batches: [AtomicU64; Stats::BATCHES.len() + 1],
 }
 
 pub(crate) struct State {
@@ -87,6 +88,7 @@ impl Model {
             errors: AtomicU64::new(0),
             calls: AtomicU64::new(0),
             joined: AtomicU64::new(0),
+            batches: Default::default(),
         }
     }
 
@@ -112,6 +114,7 @@ impl Model {
             errors: count(&self.errors),
             calls: count(&self.calls),
             joined: count(&self.joined),
+            batches: std::array::from_fn(|i| count(&self.batches[i])),
         }
     }
 
@@ -265,6 +268,7 @@ impl Model {
                         return Err(error);
                     }
                     clock.answered(None, answer.inside, Part::Transfer);
+                    self.answered(1);
                     if question.is_small() && serving.package.batching {
                         let took = began.elapsed();
                         self.state().company.went_well(1, question.rows(), took);
@@ -311,6 +315,13 @@ impl Model {
     /// Counts requests that were answered in the company of others.
     pub(crate) fn answered_together(&self, entries: usize) {
         self.joined.fetch_add(entries as u64, Ordering::Relaxed);
+        self.answered(entries);
+    }
+
+    /// Counts a call that answered so many requests.
+    fn answered(&self, entries: usize) {
+        let batch = Stats::BATCHES.partition_point(|most| *most < entries);
+        self.batches[batch].fetch_add(1, Ordering::Relaxed);
     }
 }
 

@@ -22,6 +22,7 @@
 mod job;
 mod kind;
 mod log;
+mod metrics;
 mod queue;
 mod run;
 pub mod testing;
@@ -30,5 +31,6 @@ mod worker;
 pub use job::{Job, LogLine, NewJob, Step};
 pub use kind::{JobKind, StepContext};
 pub use log::Logger;
+pub use metrics::JobSeconds;
 pub use queue::Queue;
 pub use worker::{Pause, Worker, WorkerOptions};

@@ -7,8 +7,9 @@ use sqlx::{SqliteConnection, SqlitePool};
 use tokio::sync::Notify;
 
 use crate::{
-    Job, LogLine, NewJob, Step,
+    Job, JobSeconds, LogLine, NewJob, Step,
     job::{failed, now, text},
+    metrics,
 };
 
 /// A handle to the queue; cheap to clone.
@@ -17,6 +18,7 @@ pub struct Queue {
     pub(crate) pool: SqlitePool,
     pub(crate) work: Arc<Notify>,
     pub(crate) cancels: Arc<Notify>,
+    seconds: JobSeconds,
 }
 
 // === impl Queue ===
@@ -28,7 +30,29 @@ impl Queue {
             pool,
             work: Arc::default(),
             cancels: Arc::default(),
+            seconds: metrics::job_seconds(),
         }
+    }
+
+    /// How long jobs took since this queue was made.
+    pub const fn job_seconds(&self) -> &JobSeconds {
+        &self.seconds
+    }
+
+    /// How many jobs are not finished: of which kind, in which state, how many.
+    ///
+    /// # Errors
+    /// `Internal`.
+    pub async fn unfinished(&self) -> Result<Vec<(String, String, u64)>> {
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "SELECT kind, status, count(*) FROM jobs
+             WHERE status IN ('PENDING', 'STARTED', 'RETRY') GROUP BY kind, status",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("counting jobs"))?;
+        let count = |(kind, status, n): (_, _, i64)| (kind, status, n.unsigned_abs());
+        Ok(rows.into_iter().map(count).collect())
     }
 
     /// Adds a job within the caller's transaction. Call [`wake`](Self::wake) once that is

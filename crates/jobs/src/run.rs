@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+use luthier_store::audit::{self, Caller, Change};
 use luthier_types::{Code, Error, JobId, Result};
 use serde_json::Value;
 use sqlx::{Sqlite, Transaction};
@@ -16,6 +18,7 @@ use crate::{
     Job, JobKind, Logger, Queue, StepContext, WorkerOptions,
     job::{cancelled, failed, now, text},
     log::Pending,
+    metrics,
     worker::micros,
 };
 
@@ -454,7 +457,33 @@ impl Run {
         .execute(&mut *db)
         .await
         .map_err(failed("ending a job"))?;
-        Ok(db.commit().await.map_err(failed("ending a job"))?)
+        self.audit(&mut db, status, error).await?;
+        db.commit().await.map_err(failed("ending a job"))?;
+        let took = Timestamp::now().duration_since(self.job.created_at);
+        let took = Duration::try_from(took).unwrap_or_default();
+        metrics::ended(self.queue.job_seconds(), &self.job.kind, status, took);
+        Ok(())
+    }
+
+    /// Who asked for the job stands in the entry of the request, which names the job.
+    async fn audit(
+        &self,
+        db: &mut Transaction<'static, Sqlite>,
+        status: &str,
+        error: Option<&Error>,
+    ) -> Result<()> {
+        let outcome = status.to_ascii_lowercase();
+        let mut change = Change::new(format!("job.{outcome}"))
+            .target(self.job.id, &self.job.name)
+            .job(self.job.id);
+        let model = self.job.payload.get("model_id").and_then(Value::as_str);
+        change.model_id = model.and_then(|id| id.parse().ok());
+        if let Some(error) = error {
+            change
+                .changes
+                .insert("error".to_owned(), error.code().to_string().into());
+        }
+        audit::insert(db, Timestamp::now(), &Caller::server(), &change).await
     }
 
     /// Gives the job back; an interrupted attempt does not count.

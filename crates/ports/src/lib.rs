@@ -23,6 +23,6 @@ pub use images::{
 };
 pub use predictor::Predictor;
 pub use runtime::{
-    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Mount,
-    Network, Resized,
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, LogEnd,
+    LogLine, LogPart, Mount, Network, Resized,
 };

@@ -1,8 +1,14 @@
 //! Containers.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    path::PathBuf,
+    time::Duration,
+};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use luthier_types::{Mebibytes, Millicpu, Resources, Result};
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +134,69 @@ pub enum Resized {
     Refused(String),
 }
 
+/// A line of a container's output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLine {
+    /// When it was written: later than the line before it, so that it says where one has read to.
+    /// `None` where that was not recorded.
+    pub at: Option<Timestamp>,
+    /// Its text, without the end of the line.
+    #[serde(rename = "line")]
+    pub text: String,
+}
+
+/// Which lines of a log to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogPart {
+    /// Only lines written after this.
+    pub after: Option<Timestamp>,
+    /// At most so many.
+    pub lines: usize,
+    /// Which, when there are more: the first or the last.
+    pub end: LogEnd,
+}
+
+/// An end of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEnd {
+    /// The oldest lines.
+    First,
+    /// The newest lines.
+    Last,
+}
+
+impl LogPart {
+    /// The last `lines` lines.
+    pub const fn last(lines: usize) -> Self {
+        Self {
+            after: None,
+            lines,
+            end: LogEnd::Last,
+        }
+    }
+
+    /// Picks the lines out of whole logs.
+    pub fn pick(&self, lines: impl IntoIterator<Item = LogLine>) -> Vec<LogLine> {
+        let mut kept = VecDeque::new();
+        let wanted = lines.into_iter().filter(|line| {
+            self.after
+                .is_none_or(|after| line.at.is_some_and(|at| at > after))
+        });
+        for line in wanted {
+            if kept.len() == self.lines {
+                match self.end {
+                    LogEnd::First => break,
+                    LogEnd::Last => drop(kept.pop_front()),
+                }
+            }
+            if self.lines > 0 {
+                kept.push_back(line);
+            }
+        }
+        kept.into()
+    }
+}
+
 /// Runs containers on this machine or elsewhere.
 ///
 /// **Guarantees:** containers outlive the server; a new runtime over the same state directory
@@ -173,7 +242,13 @@ pub trait ContainerRuntime: Send + Sync + 'static {
     /// One container; `None` when it does not exist.
     async fn status(&self, id: &ContainerId) -> Result<Option<ContainerStatus>>;
 
-    /// The last `lines` lines of its output, oldest first, both streams as they were written.
-    /// Empty when it does not exist.
-    async fn logs(&self, id: &ContainerId, lines: usize) -> Result<Vec<String>>;
+    /// Lines of its output, oldest first, both streams as they were written. Empty when it does not
+    /// exist. What has grown beyond the runtime's bound has lost its beginning.
+    async fn read_log(&self, id: &ContainerId, part: LogPart) -> Result<Vec<LogLine>>;
+
+    /// The text of the last `lines` lines of its output.
+    async fn logs(&self, id: &ContainerId, lines: usize) -> Result<Vec<String>> {
+        let lines = self.read_log(id, LogPart::last(lines)).await?;
+        Ok(lines.into_iter().map(|line| line.text).collect())
+    }
 }

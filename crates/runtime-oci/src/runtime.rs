@@ -10,7 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use luthier_ports::{
-    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Resized,
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, LogLine,
+    LogPart, Resized,
 };
 use luthier_types::{Code, Error, Evidence, Resources, Result};
 use nix::sys::signal::Signal;
@@ -276,13 +277,13 @@ impl ContainerRuntime for OciRuntime {
         .await
     }
 
-    async fn logs(&self, id: &ContainerId, lines: usize) -> Result<Vec<String>> {
+    async fn read_log(&self, id: &ContainerId, part: LogPart) -> Result<Vec<LogLine>> {
         if !check::is_valid(id) {
             return Ok(vec![]);
         }
         let id = id.clone();
         self.blocking("reading a container's output", move |inner| {
-            logs::tail(&inner.dir(&id).log(), lines).map_err(unreadable)
+            logs::read(&inner.dir(&id).log(), part).map_err(unreadable)
         })
         .await
     }

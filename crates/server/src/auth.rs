@@ -13,12 +13,19 @@ use luthier_types::{Code, Error};
 
 use crate::envelope::Failure;
 
-/// Lets requests with the right token through.
+/// Lets requests with the right token through; the metrics have one of their own beside it.
 pub(crate) async fn require_token(
     State(app): State<Arc<App>>,
     request: Request,
     next: Next,
 ) -> Response {
+    let settings = app.settings();
+    let of_metrics = settings
+        .metrics_token
+        .as_ref()
+        .filter(|_| request.uri().path() == "/metrics");
+    let is_right =
+        |token: &str| settings.token.matches(token) || of_metrics.is_some_and(|t| t.matches(token));
     let presented = request
         .headers()
         .get(header::AUTHORIZATION)
@@ -27,7 +34,7 @@ pub(crate) async fn require_token(
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim());
     let cause = match presented {
-        Some(token) if app.settings().token.matches(token) => return next.run(request).await,
+        Some(token) if is_right(token) => return next.run(request).await,
         Some(_) => "the token is wrong",
         None => "the request carries no token",
     };

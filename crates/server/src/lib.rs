@@ -14,6 +14,7 @@ mod negotiate;
 mod retried;
 mod router;
 mod routes;
+mod seen;
 pub mod serve;
 mod upload;
 mod views;

@@ -14,13 +14,23 @@ use luthier_app::App;
 use luthier_types::{Code, Error};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::{auth::require_token, drain::drain_refused, envelope::Failure, routes};
+use crate::{
+    auth::require_token,
+    drain::drain_refused,
+    envelope::Failure,
+    routes,
+    seen::{Requests, audited, seen},
+};
 
 /// Every route of the server. All want the token but those of health.
 pub fn router(app: Arc<App>) -> Router {
     let json_limit = usize::try_from(app.settings().max_json_bytes).unwrap_or(usize::MAX);
+    let requests = Requests::default();
     Router::new()
         .merge(routes::connection::routes())
+        .merge(routes::audit::routes())
+        .merge(routes::logs::routes())
+        .merge(routes::metrics::routes(requests.clone()))
         .merge(routes::projects::routes())
         .merge(routes::models::routes())
         .merge(routes::files::routes(&app))
@@ -41,11 +51,13 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(json_limit))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), audited))
         .layer(from_fn_with_state(Arc::clone(&app), require_token))
         .merge(routes::oip::open_routes())
         .layer(from_fn(routes::oip::in_protocol))
         .layer(from_fn(drain_refused))
         .route("/healthz", get(|| async { "ok" }))
+        .layer(from_fn_with_state(requests, seen))
         .with_state(app)
 }
 

@@ -1,6 +1,7 @@
 //! The routes, one module per resource.
 
 pub(crate) mod artifacts;
+pub(crate) mod audit;
 pub(crate) mod baselines;
 pub(crate) mod connection;
 pub(crate) mod deployments;
@@ -11,6 +12,8 @@ pub(crate) mod explain;
 pub(crate) mod files;
 pub(crate) mod images;
 pub(crate) mod jobs;
+pub(crate) mod logs;
+pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod not_served;
 pub(crate) mod oip;

@@ -13,12 +13,13 @@ use std::{
 };
 
 use axum::serve::ListenerExt as _;
+use jiff::SignedDuration;
 
 use luthier_app::{App, Capacity, Deps, Settings, Token};
 use luthier_controllers::{DeploymentController, Deps as ControllerDeps};
 use luthier_gateway::Gateway;
 use luthier_jobs::{Pause, Queue, Worker, WorkerOptions};
-use luthier_store::{Store, blobs::LocalBlobs};
+use luthier_store::{Store, blobs::LocalBlobs, replica_logs::ReplicaLogs};
 use luthier_types::{Code, Error, Mebibytes, Millicpu, Result};
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -45,6 +46,10 @@ pub struct Config {
     pub cpu_cap: bool,
     /// Most rows of recent requests that are remembered of each model.
     pub recent_rows: usize,
+    /// A token that reads the metrics and nothing else.
+    pub metrics_token: Option<String>,
+    /// Days that entries of the audit log are kept.
+    pub audit_days: u32,
     /// Where packages come from.
     pub sources: Sources,
     /// Where images come from beside the catalogue.
@@ -64,6 +69,8 @@ impl Default for Config {
             max_package_mib: 4096,
             cpu_cap: false,
             recent_rows: luthier_gateway::Options::default().recent_rows,
+            metrics_token: None,
+            audit_days: 365,
             sources: Sources::default(),
             registries: Registries::default(),
             pause_after: None,
@@ -98,12 +105,15 @@ pub async fn run(config: Config) -> Result<()> {
         ..luthier_gateway::Options::default()
     }));
     let wake = Arc::new(Notify::new());
+    let replica_logs = ReplicaLogs::new(machine.data.join("replica-logs"));
     let queue = Queue::new(store.pool().clone());
 
     let mut settings = Settings::new(Token::new(token), capacity());
     settings.load_timeout = Duration::from_secs(config.load_timeout_seconds);
     settings.max_package_bytes = config.max_package_mib << 20;
     settings.registries = config.registries.allowed;
+    settings.metrics_token = config.metrics_token.map(Token::new);
+    settings.audit_kept = SignedDuration::from_hours(24 * i64::from(config.audit_days));
 
     let mut controller = DeploymentController::new(ControllerDeps {
         store: store.clone(),
@@ -111,6 +121,7 @@ pub async fn run(config: Config) -> Result<()> {
         gateway: Arc::clone(&gateway),
         blobs: blobs.clone(),
         layout: machine.layout.clone(),
+        logs: replica_logs.clone(),
         wake: Arc::clone(&wake),
         settings: luthier_controllers::Settings {
             load_timeout: settings.load_timeout,
@@ -125,6 +136,7 @@ pub async fn run(config: Config) -> Result<()> {
         images: machine.images.clone(),
         envs: machine.envs.clone(),
         runtime_logs: machine.runtime.clone(),
+        replica_logs,
         queue: queue.clone(),
         gateway,
         wake_deployments: wake,
@@ -158,8 +170,13 @@ pub async fn run(config: Config) -> Result<()> {
     tasks.close();
 
     tracing::info!(address = %config.listen, data = %machine.data.display(), "serving");
-    let served = axum::serve(listener.tap_io(no_delay), crate::router(app))
-        .with_graceful_shutdown(signalled())
+    let stopped = Arc::clone(&app);
+    let router = crate::router(app).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener.tap_io(no_delay), router)
+        .with_graceful_shutdown(async move {
+            signalled().await;
+            stopped.stop();
+        })
         .await;
     stop.cancel();
     if tokio::time::timeout(Duration::from_secs(30), tasks.wait())

@@ -1,4 +1,5 @@
-//! The database: migrations, rows, transactions; and blobs on the local disk.
+//! The database: migrations, rows, transactions; and blobs and the logs of past replicas on the local
+//! disk.
 //!
 //! Functions take a connection, so that a use case can put several into one transaction. They write
 //! ids and times as given and decide nothing.
@@ -6,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod artifacts;
+pub mod audit;
 pub mod baselines;
 pub mod batching;
 pub mod blobs;
@@ -18,6 +20,8 @@ mod open;
 pub mod outside;
 pub mod projects;
 pub mod query;
+pub mod replica_counts;
+pub mod replica_logs;
 pub mod rollouts;
 pub mod uses;
 pub mod values;

@@ -219,6 +219,26 @@ pub async fn get(db: &mut SqliteConnection, id: ModelId) -> Result<Option<Model>
     row.as_ref().map(read).transpose()
 }
 
+/// Project, name and version of every model.
+///
+/// # Errors
+/// `Internal`.
+pub async fn names(db: &mut SqliteConnection) -> Result<Vec<(ModelId, [String; 3])>> {
+    let rows = sqlx::query(
+        "SELECT models.id, projects.name AS project, models.name, models.version
+         FROM models JOIN projects ON projects.id = models.project_id",
+    )
+    .fetch_all(db)
+    .await
+    .map_err(failed("listing models"))?;
+    rows.iter()
+        .map(|row| {
+            let names = ["project", "name", "version"].map(|column| row.get(column));
+            Ok((from_word(row.get("id"))?, names))
+        })
+        .collect()
+}
+
 /// A part of the list of models; oldest first unless ordered otherwise.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use luthier_store::{
     Store,
     models::{self, Model},
     projects::{self, Project},
+    replica_logs::ReplicaLogs,
 };
 use luthier_types::{
     ArtifactStatus, DatasetId, Digest, FileId, InputType, JobId, Mebibytes, Millicpu, ModelId,
@@ -68,6 +69,7 @@ impl World {
             images: Arc::new(FakeImages),
             envs: envs.clone(),
             runtime_logs: runtime.clone(),
+            replica_logs: ReplicaLogs::new(dir.path().join("replica-logs")),
             queue: Queue::new(store.pool().clone()),
             gateway: gateway.clone(),
             wake_deployments: Arc::default(),

@@ -11,7 +11,7 @@ use luthier_types::{Code, EnvType, Error, ModelId, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{App, job_info, job_view::JobCompact};
+use crate::{App, job_info, job_view::JobCompact, models::of_model};
 
 const KIND: &str = "delete_events";
 /// Most ids of one request.
@@ -113,6 +113,8 @@ impl App {
         };
         let mut db = self.deps.store.write().await?;
         let id = self.deps.queue.enqueue(&mut db, job).await?;
+        let change = of_model("events.delete", &model).job(id);
+        self.audit(&mut db, change).await?;
         self.commit(db).await?;
         self.deps.queue.wake();
         Ok(JobCompact::new(id, name))

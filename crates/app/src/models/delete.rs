@@ -9,6 +9,7 @@ use luthier_types::{Digest, ModelId, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::of_model;
 use crate::{App, job_info, job_view::JobCompact, lookup::not_found};
 
 /// Deletes a model with its data, deployment and revisions. The controller stops its replicas.
@@ -52,6 +53,8 @@ impl App {
             exclusive_key: Some(key),
         };
         let job = self.deps.queue.enqueue(&mut db, job).await?;
+        let change = of_model("model.delete", &model).job(job);
+        self.audit(&mut db, change).await?;
         self.commit(db).await?;
         self.deps.queue.wake();
         Ok(JobCompact::new(job, &name))

@@ -18,6 +18,7 @@ use tokio::{task::JoinSet, time::Duration};
 use super::{
     Core, Kept, Task,
     plan::{Memory, Template},
+    record,
     replica::From,
     spec::{self, Identity, RunDir},
 };
@@ -131,11 +132,14 @@ impl Core {
             }
             tracing::info!(container = %id, "container of no deployment is removed");
             let deps = self.deps.clone();
-            let dir = spec::identity(&container.labels)
-                .map(|i| RunDir::new(&self.deps.run_dir, i.replica));
+            let identity = spec::identity(&container.labels);
+            let dir = identity.map(|i| RunDir::new(&self.deps.run_dir, i.replica));
             let about = Task::Orphan(id.clone());
             let task = self.tasks.spawn(async move {
                 deps.runtime.stop(&id, deps.settings.stop_grace).await?;
+                if let Some(identity) = &identity {
+                    record::keep_log(&deps, identity).await;
+                }
                 deps.runtime.remove(&id).await?;
                 dir.map_or(Ok(()), |dir| dir.remove())
             });

@@ -21,6 +21,7 @@ mod failure;
 mod kept;
 mod outside;
 pub mod plan;
+mod record;
 mod replica;
 pub mod scaling;
 mod settings;
@@ -40,11 +41,13 @@ use luthier_store::{
     Store,
     deployments::{self, Deployment, Observation, Revision},
     outside::{self as outside_runners, Outside},
+    replica_counts,
+    replica_logs::ReplicaLogs,
     values::to_json,
 };
 use luthier_types::{
-    DeploymentId, Error, OutsideId, ReplicaId, Resources, Result, RevisionId, RunnerAddress,
-    layout::CacheLayout,
+    DeploymentId, Error, ModelId, OutsideId, ReplicaId, Resources, Result, RevisionId,
+    RunnerAddress, layout::CacheLayout,
 };
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
@@ -76,6 +79,8 @@ pub struct Deps {
     pub layout: CacheLayout,
     /// Where replicas' sockets and configurations go; its path must be short.
     pub run_dir: PathBuf,
+    /// Keeps the logs of replicas that are gone.
+    pub logs: ReplicaLogs,
     /// Told when intent changed.
     pub wake: Arc<Notify>,
     /// Times and bounds.
@@ -123,6 +128,8 @@ struct Core {
     events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     pending: VecDeque<Event>,
     look: watch::Sender<u64>,
+    /// What happened to replicas and is not written yet.
+    counts: Vec<(ModelId, String)>,
     adopted: bool,
     next_search: Instant,
 }
@@ -151,6 +158,7 @@ impl DeploymentController {
                 events: mpsc::unbounded_channel(),
                 pending: VecDeque::new(),
                 look: watch::Sender::new(0),
+                counts: vec![],
                 adopted: false,
                 next_search: Instant::now(),
             },
@@ -216,6 +224,7 @@ impl Reconciler for Core {
             }
         }
         self.forget_deleted(&wanted);
+        self.write_counts().await?;
         if self.next_search <= Instant::now() {
             self.remove_orphans().await?;
             self.next_search = Instant::now() + self.deps.settings.interval;
@@ -256,7 +265,7 @@ impl Core {
         while let Ok(event) = self.events.1.try_recv() {
             self.pending.push_back(event);
         }
-        for event in self.pending.drain(..) {
+        for event in std::mem::take(&mut self.pending) {
             let (id, state) = match event {
                 Event::Ready(id) => (id, State::Ready),
                 Event::Died(id, error) => (id, State::Dead(error)),
@@ -273,18 +282,22 @@ impl Core {
                     continue;
                 }
             };
-            if let Some(replica) = self.replicas.get_mut(&id)
-                && !matches!(replica.state, State::Removing)
-            {
-                if let State::Dead(error) = &state {
-                    tracing::warn!(
-                        replica = %id, deployment = %replica.id.deployment, error = %error.chain(),
-                        "replica failed"
-                    );
-                } else {
-                    tracing::info!(replica = %id, deployment = %replica.id.deployment, "replica ready");
-                }
-                replica.state = state;
+            let Some(replica) = self.replicas.get_mut(&id) else {
+                continue;
+            };
+            if matches!(replica.state, State::Removing) {
+                continue;
+            }
+            replica.state = state;
+            let (of, state) = (replica.id, replica.state.clone());
+            if let State::Dead(error) = &state {
+                tracing::warn!(
+                    replica = %id, deployment = %of.deployment, error = %error.chain(),
+                    "replica failed"
+                );
+                self.count_failure(of.model, error);
+            } else {
+                tracing::info!(replica = %id, deployment = %of.deployment, "replica ready");
             }
         }
     }
@@ -384,6 +397,7 @@ impl Core {
             };
             let revision = self.revision(template.revision).await?;
             tracing::info!(replica = %id.replica, deployment = %deployment.id, "replica starts");
+            self.count(deployment.model_id, replica_counts::STARTED);
             self.bring_up(id, revision, From::Start);
         }
         Ok(())

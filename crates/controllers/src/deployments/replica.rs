@@ -27,6 +27,7 @@ use tokio::{
 use super::{
     Deps, batching,
     failure::{self, Moment},
+    record,
     spec::{self, Identity, RunDir},
 };
 
@@ -125,6 +126,7 @@ impl Life {
             .runtime
             .stop(&id, self.deps.settings.stop_grace)
             .await?;
+        record::keep_log(&self.deps, &self.id).await;
         self.deps.runtime.remove(&id).await?;
         self.dir().remove()
     }

@@ -4,6 +4,7 @@
 
 mod batching;
 mod keeping;
+mod leaving;
 mod outside;
 mod scaling;
 mod updates;

@@ -21,7 +21,8 @@ use hyper_util::rt::TokioIo;
 use luthier_controllers::{DeploymentController, Deps, Settings};
 use luthier_gateway::{Gateway, Options};
 use luthier_ports::{
-    BlobStore as _, ContainerId, ContainerRuntime, ContainerSpec, ContainerStatus, Exit, Resized,
+    BlobStore as _, ContainerId, ContainerRuntime, ContainerSpec, ContainerStatus, Exit, LogLine,
+    LogPart, Resized,
     fakes::{FakeRuntime, MemoryBlobs},
 };
 use luthier_store::{
@@ -30,6 +31,7 @@ use luthier_store::{
     models,
     outside::{self, Outside},
     projects,
+    replica_logs::ReplicaLogs,
     rollouts::{self, Rollout},
 };
 use luthier_types::{
@@ -234,9 +236,12 @@ impl ContainerRuntime for Runtime {
         self.fake.status(id).await
     }
 
-    async fn logs(&self, id: &ContainerId, _lines: usize) -> Result<Vec<String>> {
+    async fn read_log(&self, id: &ContainerId, _part: LogPart) -> Result<Vec<LogLine>> {
         Ok(match self.fake.status(id).await? {
-            Some(_) => vec!["the last line".to_owned()],
+            Some(_) => vec![LogLine {
+                at: None,
+                text: "the last line".to_owned(),
+            }],
             None => vec![],
         })
     }
@@ -275,6 +280,10 @@ impl World {
         self.dir.path().join("run")
     }
 
+    pub(crate) fn logs(&self) -> ReplicaLogs {
+        ReplicaLogs::new(self.dir.path().join("logs"))
+    }
+
     pub(crate) fn controller(&self) -> DeploymentController {
         DeploymentController::new(self.deps()).unwrap()
     }
@@ -287,6 +296,7 @@ impl World {
             blobs: self.blobs.clone(),
             layout: CacheLayout::new(self.dir.path().join("cache")),
             run_dir: self.run_dir(),
+            logs: self.logs(),
             wake: self.wake.clone(),
             settings: self.settings.clone(),
         }

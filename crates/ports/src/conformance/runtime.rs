@@ -6,7 +6,8 @@ use luthier_types::{Mebibytes, Millicpu, Resources};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Resized,
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, LogEnd,
+    LogLine, LogPart, Resized,
 };
 
 /// Bound of every wait; far above what is ever needed.
@@ -181,7 +182,31 @@ async fn exited(runtime: &dyn ContainerRuntime, fixture: &RuntimeFixture<'_>) {
     assert_eq!(logs(10).await, ["one", "two", "three"], "in order");
     assert_eq!(logs(2).await, ["two", "three"], "the last");
     assert!(logs(0).await.is_empty());
+    read_in_parts(runtime, &spec.id).await;
     runtime.remove(&spec.id).await.expect("remove");
+}
+
+/// The time of a line says where one has read to.
+async fn read_in_parts(runtime: &dyn ContainerRuntime, id: &ContainerId) {
+    let read = async |after, end| {
+        let part = LogPart {
+            after,
+            lines: 2,
+            end,
+        };
+        runtime.read_log(id, part).await.expect("log")
+    };
+    let texts = |lines: &[LogLine]| lines.iter().map(|l| l.text.clone()).collect::<Vec<_>>();
+    let first = read(None, LogEnd::First).await;
+    assert_eq!(texts(&first), ["one", "two"], "the first");
+    let after = first.last().and_then(|line| line.at);
+    assert!(after > first[0].at, "each later than the one before");
+    for end in [LogEnd::First, LogEnd::Last] {
+        assert_eq!(texts(&read(after, end).await), ["three"], "what is left");
+    }
+    let all = read(None, LogEnd::Last).await;
+    let end = all.last().and_then(|line| line.at);
+    assert!(read(end, LogEnd::First).await.is_empty(), "nothing more");
 }
 
 /// A program that does not go is killed after the grace.

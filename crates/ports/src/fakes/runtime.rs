@@ -8,16 +8,18 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use luthier_types::{Code, Error, Resources, Result};
 
 use crate::{
-    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, Resized,
+    ContainerId, ContainerRuntime, ContainerSpec, ContainerState, ContainerStatus, Exit, LogLine,
+    LogPart, Resized,
 };
 
 struct Fake {
     spec: ContainerSpec,
     state: ContainerState,
-    output: Vec<String>,
+    output: Vec<LogLine>,
     /// Most memory it ever used, in bytes.
     peak: u64,
 }
@@ -44,7 +46,12 @@ impl FakeRuntime {
     /// Writes a line of a container's output.
     pub fn say(&self, id: &ContainerId, line: &str) {
         if let Some(fake) = self.containers().get_mut(id) {
-            fake.output.push(line.to_owned());
+            let before = fake.output.last().and_then(|line| line.at);
+            let next = before.map_or(Timestamp::UNIX_EPOCH, |at| at + Duration::from_secs(1));
+            fake.output.push(LogLine {
+                at: Some(next),
+                text: line.to_owned(),
+            });
         }
     }
 
@@ -149,11 +156,10 @@ impl ContainerRuntime for FakeRuntime {
         Ok(self.containers().get(id).map(status))
     }
 
-    async fn logs(&self, id: &ContainerId, lines: usize) -> Result<Vec<String>> {
+    async fn read_log(&self, id: &ContainerId, part: LogPart) -> Result<Vec<LogLine>> {
         let containers = self.containers();
-        let output = containers.get(id).map(|fake| fake.output.as_slice());
-        let output = output.unwrap_or_default();
-        Ok(output[output.len().saturating_sub(lines)..].to_vec())
+        let output = containers.get(id).map(|fake| fake.output.clone());
+        Ok(part.pick(output.unwrap_or_default()))
     }
 }
 

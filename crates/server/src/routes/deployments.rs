@@ -10,23 +10,18 @@ use axum::{
 use jiff::Timestamp;
 use luthier_app::{App, deployments::DeploymentView, manual::SetAddress};
 use luthier_types::ModelId;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     envelope::{Answer, accepted, data},
-    extract::{Json, Path, Query},
+    extract::{Json, Path},
 };
-
-/// Lines of each replica's output unless the request says otherwise.
-const LINES: usize = 200;
 
 pub(crate) fn routes() -> Router<Arc<App>> {
     Router::new()
         .route("/v3/models/{id}/deployment", get(read).patch(change))
         .route("/v1/models/{id}/deployment", get(read).patch(change))
         .route("/v1/deployments", get(list))
-        .route("/v1/models/{id}/logs", get(logs))
         .route("/v1/models/{id}/runner-address", put(set_runner))
 }
 
@@ -56,22 +51,6 @@ async fn set_runner(
 
 async fn list(State(app): State<Arc<App>>) -> Answer {
     Ok(data(json!({ "items": app.deployment_statuses().await? })))
-}
-
-#[derive(Deserialize)]
-struct LogsQuery {
-    lines: Option<usize>,
-}
-
-async fn logs(
-    State(app): State<Arc<App>>,
-    Path(model): Path<ModelId>,
-    Query(query): Query<LogsQuery>,
-) -> Answer {
-    let logs = app
-        .replica_logs(model, query.lines.unwrap_or(LINES))
-        .await?;
-    Ok(data(json!({ "items": logs })))
 }
 
 fn deployment(app: &App, view: &DeploymentView) -> Value {

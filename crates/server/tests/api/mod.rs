@@ -9,6 +9,7 @@ mod models;
 mod oip;
 mod projects;
 mod refusals;
+mod seeing;
 mod starting;
 mod timing;
 mod wire;
