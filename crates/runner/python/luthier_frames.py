@@ -25,7 +25,10 @@ MOST_KEYS = 64
 
 
 def objects(values, lists):
-    """A one-dimensional object array of `values`."""
+    """A one-dimensional object array of `values`: a list, or words and the place of each cell's."""
+    if type(values) is tuple:
+        words, places = values
+        return np.array(words, dtype=object)[np.frombuffer(places, np.int64)]
     if not lists:
         return np.array(values, dtype=object) if values else np.empty(0, dtype=object)
     array = np.empty(len(values), dtype=object)

@@ -15,6 +15,7 @@ use crate::{
     decode::{self, Table},
     encode::Column,
     failure,
+    words::Words,
 };
 
 /// The Python functions that call the loaded model.
@@ -166,9 +167,22 @@ fn buffers<'py>(py: Python<'py>, table: &Table) -> PyResult<Bound<'py, PyTuple>>
             bytes(&table.ints).into_any(),
             bytes(&table.bools).into_any(),
             bytes(&table.times).into_any(),
-            objects(py, table)?.into_any(),
+            match &table.words {
+                Some(words) => places(py, words)?.into_any(),
+                None => objects(py, table)?.into_any(),
+            },
         ],
     )
+}
+
+/// The different words, that for no value first, and which of them each cell is.
+fn places<'py>(py: Python<'py>, words: &Words) -> PyResult<Bound<'py, PyTuple>> {
+    let texts = words.iter().map(|word| PyString::new(py, word).into_any());
+    let list: Vec<_> = std::iter::once(py.None().into_bound(py))
+        .chain(texts)
+        .collect();
+    let places = PyBytes::new(py, &words.places);
+    PyTuple::new(py, [PyList::new(py, list)?.into_any(), places.into_any()])
 }
 
 fn objects<'py>(py: Python<'py>, table: &Table) -> PyResult<Bound<'py, PyList>> {

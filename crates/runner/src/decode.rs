@@ -28,7 +28,7 @@ use luthier_types::{
     runner::{InputColumn, RunnerConfig, RunnerError, RunnerErrorKind},
 };
 
-use crate::failure;
+use crate::{failure, words::Words};
 
 /// Largest integer up to which float64 holds every one.
 const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -57,6 +57,8 @@ pub(crate) struct Table {
     pub(crate) bools: Vec<u8>,
     pub(crate) times: Vec<u8>,
     pub(crate) objects: Vec<Vec<ArrayRef>>,
+    /// What `objects` hold, where that is text and much of it.
+    pub(crate) words: Option<Words>,
 }
 
 // === impl Kind ===
@@ -137,6 +139,7 @@ pub(crate) fn table(body: &[u8], config: &RunnerConfig) -> Result<Table, RunnerE
         })?;
         table.key.push(kind.letter());
     }
+    table.words = Words::of(&table.objects, table.rows);
     Ok(table)
 }
 
@@ -209,7 +212,7 @@ impl Table {
     }
 }
 
-fn is_text(found: &Arrow) -> bool {
+pub(crate) fn is_text(found: &Arrow) -> bool {
     match found {
         Arrow::Utf8 | Arrow::LargeUtf8 | Arrow::Utf8View | Arrow::Null => true,
         Arrow::Dictionary(_, values) => matches!(**values, Arrow::Utf8 | Arrow::LargeUtf8),

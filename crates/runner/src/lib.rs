@@ -24,6 +24,7 @@ mod serve;
 mod state;
 mod stream;
 mod watch;
+mod words;
 
 use std::sync::Arc;
 

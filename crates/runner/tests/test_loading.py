@@ -199,3 +199,23 @@ def test_the_log_is_written_at_once(pandas_env):
 def test_a_package_can_decline_batching(source, declined):
     with Runner(WITH_PANDAS[0], {"package.py": source}, [("y", "float")], ["y"]) as runner:
         assert runner.ready().health().json["declines_batching"] is declined
+
+
+def test_no_collection_walks_what_was_loaded(pandas_env):
+    source = """
+import gc
+import pandas as pd
+
+class Model:
+    def __init__(self):
+        self.loaded = [[i] for i in range(1000)]
+
+    def predict(self, df):
+        frozen = not any(item is self.loaded for item in gc.get_objects())
+        return pd.DataFrame({"y": [float(frozen and gc.isenabled() and gc.get_freeze_count() > 1000)]})
+
+def get_model():
+    return Model()
+"""
+    with Runner(pandas_env, {"package.py": source}, [("y", "float")], ["y"]) as runner:
+        assert runner.ready().predict({"y": [0.0]}).table["y"].to_pylist() == [1.0]

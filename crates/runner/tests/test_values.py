@@ -277,3 +277,49 @@ def test_a_pandas_whose_internals_differ(env, how):
             assert saw["columns"] == [name for name, _ in INPUTS]
             assert saw["dtypes"][:4] == ["float64", "int64", "bool", "object"]
         assert "Warning" not in runner.log.read_text()
+
+
+# Says of every cell what it is, and changes what it got.
+TEXTS = """
+import pandas as pd
+
+class Model:
+    def predict(self, df):
+        out = pd.DataFrame({c: [type(v).__name__ + ":" + str(v) for v in df[c]] for c in df})
+        assert list(df.dtypes) == [object, object]
+        df.loc[:, "a"] = "gone"
+        df.iloc[0, 1] = "gone"
+        return out
+
+def get_model():
+    return Model()
+"""
+
+
+@pytest.fixture(scope="module", params=WITH_PANDAS)
+def texts(request):
+    inputs = [("a", "str"), ("b", "category")]
+    with Runner(request.param, {"package.py": TEXTS}, inputs, ["a", "b"]) as runner:
+        yield runner.ready()
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view(), None])
+@pytest.mark.parametrize("rows", [63, 64, 5000])
+def test_text_that_repeats_and_text_that_does_not(texts, kind, rows):
+    words = ["a", None, "", "é\U0001f40d", "a\x00b", "None", "x" * 1000]
+    columns = {
+        "a": [words[i % 7] for i in range(rows)],
+        # Different ones, then one that was there before, then other columns' words.
+        "b": [f"word {i}" if i % 5 else "word 1" for i in range(rows - 7)] + words,
+    }
+    arrays = [pa.array(values, kind or pa.string()) for values in columns.values()]
+    if kind is None:
+        arrays = [array.dictionary_encode() for array in arrays]
+    table = pa.table(arrays, names=["a", "b"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=999)
+    for _ in range(2):
+        out = texts.predict(sink.getvalue().to_pybytes()).table
+        for name, values in columns.items():
+            assert out[name].to_pylist() == [f"{type(v).__name__}:{v}" for v in values]
