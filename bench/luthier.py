@@ -124,7 +124,7 @@ def cold_deployment(binary: str) -> float:
     cache = Path(tempfile.mkdtemp(prefix="lb-cache-"))
     try:
         # The base file system and interpreters belong to the machine, not to the environment.
-        for layer in ("rootfs", "interpreters", "images"):
+        for layer in ("rootfs", "interpreters", "images", "records"):
             if (CACHE / layer).is_dir():
                 subprocess.run(["cp", "-a", str(CACHE / layer), str(cache)], check=True)
         cold = Luthier(binary, cache)

@@ -17,7 +17,7 @@ from peers import answers, wait_until
 UPDATE_SECONDS = 60.0
 BEFORE_SECONDS = 20.0
 # Half of what it can do, as far as a client in Python on the same cores can ask for it.
-MOST_RATE = 1500.0
+MOST_RATE = 3000.0
 SCALE_ROUNDS = 3
 
 
