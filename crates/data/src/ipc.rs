@@ -1,6 +1,6 @@
 //! Arrow IPC streams, as spoken with the runner.
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array as _, RecordBatch};
 use arrow_buffer::Buffer;
 use arrow_ipc::{reader::StreamDecoder, writer::StreamWriter};
 use bytes::Bytes;
@@ -8,13 +8,25 @@ use luthier_types::{Code, Error};
 
 use crate::guard::guarded;
 
+/// The bytes that the rows of a table take, whatever its columns share: of a table that came over
+/// the wire, each lies in the buffer that is the whole message, and a slice in that of all rows.
+pub fn table_bytes(batch: &RecordBatch) -> usize {
+    let columns = batch.columns().iter();
+    columns
+        .map(|column| match column.to_data().get_slice_memory_size() {
+            Ok(bytes) => bytes,
+            Err(_) => column.get_array_memory_size(),
+        })
+        .fold(0, usize::saturating_add)
+}
+
 /// The table as one Arrow IPC stream.
 ///
 /// # Errors
 /// [`Code::Internal`] when the table cannot be written, which is a fault of the server.
 pub fn to_ipc(batch: &RecordBatch) -> Result<Vec<u8>, Error> {
     let write = || {
-        let buffer = Vec::with_capacity(1024 + batch.get_array_memory_size());
+        let buffer = Vec::with_capacity(1024 + 256 * batch.num_columns() + table_bytes(batch));
         let mut writer = StreamWriter::try_new(buffer, batch.schema_ref())?;
         writer.write(batch)?;
         writer.into_inner()

@@ -25,7 +25,7 @@ mod write;
 pub use canonical::{Published, canonicalise};
 pub use format::Format;
 pub use infer::{InferOptions, bin_edges, infer_schema};
-pub use ipc::{from_ipc, to_ipc};
+pub use ipc::{from_ipc, table_bytes, to_ipc};
 pub use rows::{Missing, RowParser, rows_to_batch};
 pub use sample::{head_parquet, sample_parquet, synthetic_rows};
 pub use schema::arrow_schema;

@@ -14,7 +14,7 @@ const SMALL_BYTES: usize = 64 << 10;
 
 /// Whether a table is small enough to be predicted together with others.
 pub(crate) fn is_small(table: &RecordBatch) -> bool {
-    (1..=SMALL_ROWS).contains(&table.num_rows()) && table.get_array_memory_size() <= SMALL_BYTES
+    (1..=SMALL_ROWS).contains(&table.num_rows()) && luthier_data::table_bytes(table) <= SMALL_BYTES
 }
 
 /// Fewest rows that are worth a call of their own when a table is split.

@@ -283,7 +283,7 @@ impl Question {
 
     fn bytes(&self) -> usize {
         match &self.what {
-            What::Predict(inputs) => inputs.get_array_memory_size(),
+            What::Predict(inputs) => luthier_data::table_bytes(inputs),
             What::Hook(call) => call.body.len(),
         }
     }

@@ -51,3 +51,35 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_table_is_as_large_as_its_rows_and_not_as_what_they_lie_in() {
+    let columns: Vec<_> = (0..50)
+        .map(|i| {
+            column(
+                &format!("c{i}"),
+                if i % 2 == 0 {
+                    DataType::Float
+                } else {
+                    DataType::Str
+                },
+            )
+        })
+        .collect();
+    let made = synthetic_rows(&columns.iter().collect::<Vec<_>>(), 1000).unwrap();
+    let stream = to_ipc(&made).unwrap();
+    let came = from_ipc(stream.clone().into()).unwrap();
+    assert!(table_bytes(&came) <= stream.len() && table_bytes(&came) > stream.len() / 2);
+    let few = came.slice(0, 10);
+    assert!(table_bytes(&few) < stream.len() / 50);
+    // What is set aside for sending them follows.
+    for table in [&came, &few] {
+        let sent = to_ipc(table).unwrap();
+        assert!(
+            sent.capacity() < 2 * sent.len(),
+            "{} {}",
+            sent.capacity(),
+            sent.len()
+        );
+    }
+}

@@ -9,7 +9,7 @@ use arrow_schema::{Field, Schema};
 use luthier_types::{Column, Error};
 use parquet::{arrow::ArrowWriter, basic::Compression, file::properties::WriterProperties};
 
-use crate::{Format, arrow_schema, family::Family, write_json_rows};
+use crate::{Format, arrow_schema, family::Family, table_bytes, write_json_rows};
 
 /// Appends the table to `out`. JSON is an array of objects, in which NaN is null; CSV has a heading,
 /// times as ISO 8601, lists as `[1.0, 2.0]`, and an empty field where there is no value.
@@ -19,7 +19,7 @@ use crate::{Format, arrow_schema, family::Family, write_json_rows};
 /// fault of the server.
 pub fn write_table(batch: &RecordBatch, format: Format, out: &mut Vec<u8>) -> Result<(), Error> {
     let failed = |e: arrow_schema::ArrowError| Error::internal("writing a table", e);
-    let room = 1024 + batch.get_array_memory_size();
+    let room = 1024 + table_bytes(batch);
     match format {
         Format::Json => write_json_rows(batch, out),
         Format::ArrowStream => {

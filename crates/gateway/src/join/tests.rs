@@ -40,3 +40,18 @@ fn what_would_look_different_in_parts_stays_whole() {
     values[3000] = None;
     assert!(split(&table(values), 2).is_some());
 }
+
+#[test]
+fn a_row_that_came_as_arrow_is_small() {
+    let column = || Arc::new(Int64Array::from(vec![1])) as ArrayRef;
+    let named = |i| {
+        (
+            format!("a column with a name of usual length, {i}"),
+            column(),
+        )
+    };
+    let row = RecordBatch::try_from_iter((0..100).map(named)).unwrap();
+    let came = luthier_data::from_ipc(luthier_data::to_ipc(&row).unwrap().into()).unwrap();
+    assert!(is_small(&came));
+    assert!(!is_small(&numbers(SMALL_ROWS + 1)));
+}
