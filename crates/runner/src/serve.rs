@@ -69,10 +69,11 @@ pub(crate) fn connection<T: Send>(mut reader: Reader, state: &State, slot: T) {
         py.detach(move || {
             let slot = slot;
             let mut next = Some(first);
-            while let Some((request, flight)) = next.take() {
+            while let Some((mut request, flight)) = next.take() {
                 let keep = {
                     let _flight = flight;
-                    let response = with_model(&request, state, &|| wanted(&request, &reader));
+                    let body = std::mem::take(&mut request.body);
+                    let response = with_model(&request, body, state, &|| wanted(&request, &reader));
                     send(&mut reader, state, response, request.keep_alive)
                 };
                 if keep {
@@ -196,7 +197,12 @@ fn wanted(request: &Request, reader: &Reader) -> bool {
 }
 
 /// The answer to a request that calls the model, if it is still `wanted` when the model is free.
-fn with_model(request: &Request, state: &State, wanted: &dyn Fn() -> bool) -> Response {
+fn with_model(
+    request: &Request,
+    body: Vec<u8>,
+    state: &State,
+    wanted: &dyn Fn() -> bool,
+) -> Response {
     let (path, name) = match request.path.strip_prefix("/custom-explain/") {
         Some(name) => ("custom-explain", Some(name)),
         None => ("predict", None),
@@ -207,8 +213,8 @@ fn with_model(request: &Request, state: &State, wanted: &dyn Fn() -> bool) -> Re
         wanted()
     };
     let answer = catch_unwind(AssertUnwindSafe(|| match name {
-        Some(name) => explain(name, &request.body, state, &wanted, &watch).map(|body| (JSON, body)),
-        None => predict(&request.body, state, &wanted, &watch).map(|body| (ARROW_STREAM, body)),
+        Some(name) => explain(name, body, state, &wanted, &watch).map(|body| (JSON, body)),
+        None => predict(body, state, &wanted, &watch).map(|body| (ARROW_STREAM, body)),
     }));
     match answer {
         Ok(Ok((media_type, body))) => Response {
@@ -228,7 +234,7 @@ fn with_model(request: &Request, state: &State, wanted: &dyn Fn() -> bool) -> Re
 }
 
 fn predict(
-    body: &[u8],
+    body: Vec<u8>,
     state: &State,
     wanted: &dyn Fn() -> bool,
     watch: &Watch,
@@ -244,7 +250,7 @@ fn predict(
 }
 
 /// The Arrow library panics on some malformed streams.
-fn decoded(body: &[u8], state: &State) -> Result<decode::Table, RunnerError> {
+fn decoded(body: Vec<u8>, state: &State) -> Result<decode::Table, RunnerError> {
     catch_unwind(|| decode::table(body, &state.config)).unwrap_or_else(|_| {
         Err(failure(
             RunnerErrorKind::BadRequest,
@@ -255,7 +261,7 @@ fn decoded(body: &[u8], state: &State) -> Result<decode::Table, RunnerError> {
 
 fn explain(
     name: &str,
-    body: &[u8],
+    body: Vec<u8>,
     state: &State,
     wanted: &dyn Fn() -> bool,
     watch: &Watch,
