@@ -66,7 +66,7 @@ CASES = {
         "    BALLAST = bytearray(600 * 1024 * 1024)\n",
         {"memory": 256},
         "ModelServeError",
-        ["256 MiB", "memory", "peak", "384 MiB"],
+        ["256 MiB", "memory", "peak", "memory=384"],
     ),
     "exits": (
         "import os\n\ndef get_model():\n    print('last words', flush=True)\n    os._exit(3)\n",

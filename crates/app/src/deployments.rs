@@ -9,12 +9,13 @@ use luthier_store::{
     batching,
     deployments::{self, Deployment},
     failed,
+    failures::{self, Failure},
     models::{self, Model},
     outside,
 };
 use luthier_types::{
     Batching, Code, DeploymentParams, Error, Mebibytes, Millicpu, ModelId, Phase, Resources,
-    Result, RunnerAddress, Scaling,
+    Result, RunnerAddress, Scaling, sizing::Sizing,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
@@ -46,6 +47,10 @@ pub struct DeploymentView {
     pub batching: Option<Batching>,
     /// Where its runner listens, if an operator keeps it.
     pub runner_address: Option<RunnerAddress>,
+    /// What it uses, and what to set; `None` until a replica has loaded.
+    pub sizing: Option<Sizing>,
+    /// How a replica last failed.
+    pub last_failure: Option<Failure>,
 }
 
 /// What to change; absent figures stay.
@@ -163,11 +168,15 @@ impl App {
         };
         let batching = batching_of(&mut db, &deployment).await?;
         let outside = outside::of_model(&mut db, model).await?;
+        let sizing = self.sizing_of(&mut db, &deployment).await?;
+        let last_failure = failures::latest(&mut db, model, 1).await?.pop();
         Ok(DeploymentView {
             deployment,
             card,
             batching,
             runner_address: outside.map(|o| o.address),
+            sizing,
+            last_failure,
             image_replaced_by: revision
                 .as_ref()
                 .and_then(|r| self.replaced_by(&r.image_uri)),

@@ -112,7 +112,7 @@ fn for_client(job: &Job, extras: Value) -> Value {
         "progress": job.progress,
         "info": if job.info.is_object() { job.info.clone() } else { json!({}) },
         "error_reason": error.map(|e| e.code().to_string()),
-        "error_message": error.map(|e| bounded(e.public_text())),
+        "error_message": error.map(|e| bounded(e.public_text_within(MESSAGE_BYTES))),
         "extras": extras,
     })
 }

@@ -29,6 +29,7 @@ mod references;
 pub mod revisions;
 mod serving;
 mod settings;
+pub mod sizing;
 mod spool;
 pub mod status;
 mod token;

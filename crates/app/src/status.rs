@@ -7,11 +7,11 @@ use std::{
 
 use luthier_gateway::client;
 use luthier_ports::{ContainerState, ContainerStatus};
-use luthier_store::{deployments, models, outside};
+use luthier_store::{deployments, failures, models, outside};
 use luthier_types::{ModelId, Result, RunnerAddress};
 use serde_json::{Value, json};
 
-use crate::{App, deployments::batching_of};
+use crate::{App, deployments::batching_of, sizing::failure};
 
 /// Labels that the deployment controller gives to replicas.
 pub(crate) const MODEL_LABEL: &str = "luthier.model";
@@ -58,6 +58,8 @@ impl App {
                 running.extend(self.outside_replicas(d.model_id, &outside.address).await);
             }
             let batching = batching_of(&mut db, &d).await?;
+            let sizing = self.sizing_of(&mut db, &d).await?;
+            let last_failure = failures::latest(&mut db, d.model_id, 1).await?.pop();
             statuses.push(json!({
                 "id": d.id,
                 "model_id": d.model_id,
@@ -83,6 +85,8 @@ impl App {
                 "serving_revision": d.serving_revision,
                 "failure": d.failure,
                 "crashes": d.crashes,
+                "last_failure": last_failure.as_ref().map(failure),
+                "sizing": sizing,
                 "batching": batching,
                 "runner_address": outside.map(|o| o.address),
                 "traffic": self.deps.gateway.stats(d.model_id),

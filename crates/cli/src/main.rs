@@ -10,6 +10,7 @@ mod doctor;
 mod envs;
 mod explain;
 mod export;
+mod failures;
 mod history;
 mod images;
 mod jobs;
@@ -22,6 +23,7 @@ mod purge;
 mod run;
 mod scale;
 mod serve;
+mod size;
 mod status;
 mod upkeep;
 
@@ -51,6 +53,8 @@ enum Command {
     Activate(Remote<scale::Activate>),
     Deactivate(Remote<scale::Deactivate>),
     Jobs(Remote<jobs::Jobs>),
+    Failures(Remote<failures::Failures>),
+    Size(Remote<size::Size>),
     History(Remote<history::History>),
     Rollback(Remote<history::Rollback>),
     Approve(Remote<history::Approve>),
@@ -123,6 +127,8 @@ async fn dispatch(cli: Cli) -> Result<()> {
         Command::Activate(c) => scale::activate(&c.client()?, &c.args).await,
         Command::Deactivate(c) => scale::deactivate(&c.client()?, &c.args).await,
         Command::Jobs(c) => jobs::run(&c.client()?, &c.args).await,
+        Command::Failures(c) => failures::run(&c.client()?, &c.args).await,
+        Command::Size(c) => size::run(&c.client()?, &c.args).await,
         Command::History(c) => history::history(&c.client()?, &c.args).await,
         Command::Rollback(c) => history::roll_back(&c.client()?, &c.args).await,
         Command::Approve(c) => history::approve(&c.client()?, &c.args).await,

@@ -30,6 +30,12 @@ pub(crate) struct Serve {
     /// Seconds a model may take to load.
     #[arg(long, env = "LUTHIER_LOAD_TIMEOUT")]
     load_timeout: Option<u64>,
+    /// Seconds a predict may take, waiting included.
+    #[arg(long, env = "LUTHIER_PREDICT_TIMEOUT")]
+    predict_timeout: Option<u64>,
+    /// Seconds a call of a model may go on past its time, before its replica is replaced.
+    #[arg(long, env = "LUTHIER_HANG_TIMEOUT")]
+    hang_timeout: Option<u64>,
     /// Most MiB that a package may unpack to.
     #[arg(long, env = "LUTHIER_MAX_PACKAGE_MIB")]
     max_package_mib: Option<u64>,
@@ -95,6 +101,8 @@ struct File {
     data: Option<PathBuf>,
     cache_dir: Option<PathBuf>,
     load_timeout: Option<u64>,
+    predict_timeout: Option<u64>,
+    hang_timeout: Option<u64>,
     max_package_mib: Option<u64>,
     cpu_cap: Option<bool>,
     recent_rows: Option<usize>,
@@ -135,6 +143,14 @@ pub(crate) async fn run(args: Serve) -> Result<()> {
             .load_timeout
             .or(file.load_timeout)
             .unwrap_or(defaults.load_timeout_seconds),
+        predict_timeout_seconds: args
+            .predict_timeout
+            .or(file.predict_timeout)
+            .unwrap_or(defaults.predict_timeout_seconds),
+        hang_timeout_seconds: args
+            .hang_timeout
+            .or(file.hang_timeout)
+            .unwrap_or(defaults.hang_timeout_seconds),
         max_package_mib: args
             .max_package_mib
             .or(file.max_package_mib)
@@ -175,7 +191,8 @@ fn read_file(path: Option<&Path>) -> Result<File> {
                 ),
             )
             .hint(
-                "Keys: listen, data, cache_dir, load_timeout, max_package_mib, cpu_cap, recent_rows, \
+                "Keys: listen, data, cache_dir, load_timeout, predict_timeout, hang_timeout, \
+                 max_package_mib, cpu_cap, recent_rows, \
                  index_url, extra_index_urls, index_credentials, wheelhouse, offline, build_hosts, \
                  allowed_registries, registry_auth, audit_days.",
             )

@@ -1,6 +1,6 @@
 //! `luthier ps`.
 
-use luthier_types::{BatchingVerdict, Result};
+use luthier_types::{BatchingVerdict, Result, sizing::Sizing};
 use serde_json::Value;
 
 use crate::{client::Client, jobs::word, output, scale};
@@ -30,6 +30,7 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
         "BATCHED",
         "PYTHON",
         "IMAGE",
+        "BETTER SIZE",
         "LAST FAILURE",
     ];
     let mut rows = vec![heading.map(String::from).to_vec()];
@@ -68,11 +69,28 @@ pub(crate) async fn ps(client: &Client, args: &Ps) -> Result<()> {
                 Value::Null => word(&deployment["image_uri"]),
                 _ => format!("{} (deprecated)", word(&deployment["image_uri"])),
             },
-            word(&deployment["failure"]["code"]),
+            better_size(&deployment["sizing"]),
+            last_failure(&deployment["last_failure"]),
         ]);
     }
     output::table(&rows);
     Ok(())
+}
+
+/// The settings to change, if what it uses says so.
+fn better_size(sizing: &Value) -> String {
+    serde_json::from_value::<Sizing>(sizing.clone())
+        .ok()
+        .and_then(|sizing| sizing.advice())
+        .unwrap_or_else(|| "-".to_owned())
+}
+
+/// The code, and when, to the minute.
+fn last_failure(failure: &Value) -> String {
+    match failure["at"].as_str().and_then(|at| at.get(..16)) {
+        Some(at) => format!("{} {at}Z", word(&failure["error"]["code"])),
+        None => "-".to_owned(),
+    }
 }
 
 /// Whether requests are predicted together, and why not.

@@ -4,7 +4,10 @@
 use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
-use luthier_types::{Code, Error, Result, RunnerAddress, runner::Ready};
+use luthier_types::{
+    Code, Error, Result, RunnerAddress,
+    runner::{Live, Ready, STACKS_PATH},
+};
 
 use crate::{
     call::{self, Call},
@@ -24,13 +27,29 @@ pub async fn ready(at: &RunnerAddress, deadline: Instant) -> Result<Ready> {
     serde_json::from_slice(&body).map_err(|e| Error::internal("reading the runner's state", e))
 }
 
-/// Whether the runner at `at` answers.
+/// Whether the runner at `at` answers, and how its calls of the model are doing.
 ///
 /// # Errors
 /// As [`ready`].
-pub async fn live(at: &RunnerAddress, deadline: Instant) -> Result<()> {
+pub async fn live(at: &RunnerAddress, deadline: Instant) -> Result<Live> {
     let answer = ask(at, &Call::get("/v2/health/live"), deadline).await?;
-    call::refusal(answer.status, &answer.body).map_or(Ok(()), Err)
+    match call::refusal(answer.status, &answer.body) {
+        Some(error) => Err(error),
+        // Runners that others supply may say nothing of their calls.
+        None => Ok(serde_json::from_slice(&answer.body).unwrap_or_default()),
+    }
+}
+
+/// Where each of Python's threads is in the runner at `at`, as `faulthandler` writes it.
+///
+/// # Errors
+/// As [`ready`].
+pub async fn stacks(at: &RunnerAddress, deadline: Instant) -> Result<String> {
+    let answer = ask(at, &Call::get(STACKS_PATH), deadline).await?;
+    match call::refusal(answer.status, &answer.body) {
+        Some(error) => Err(error),
+        None => Ok(String::from_utf8_lossy(&answer.body).into_owned()),
+    }
 }
 
 /// One predict, checked against `outputs` like any that the gateway sends.

@@ -88,7 +88,7 @@ pub fn runner_error(error: &RunnerError) -> Error {
         ),
         RunnerErrorKind::NotReady => (
             Code::ModelUnavailable,
-            "the model is not ready".to_owned(),
+            format!("the model is not ready: {}", error.message),
             "Wait until the deployment is ready and try again.".to_owned(),
         ),
         RunnerErrorKind::TooLate => return out_of_time(),

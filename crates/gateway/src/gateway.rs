@@ -288,6 +288,14 @@ impl Gateway {
         serving.replicas.iter().map(endpoint).collect()
     }
 
+    /// Requests that a replica of `model` has answered since traffic first reached it; `None` when
+    /// none does.
+    pub fn answered(&self, model: ModelId, replica: ReplicaId) -> Option<u64> {
+        let serving = self.model(model).ok()?.serving();
+        let found = serving.replicas.iter().find(|r| r.id == replica)?;
+        Some(found.answered())
+    }
+
     /// How `model` is doing; `None` when it has never been set or was cleared.
     pub fn stats(&self, model: ModelId) -> Option<Stats> {
         self.model(model).ok().map(|m| m.stats())

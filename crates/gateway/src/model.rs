@@ -262,7 +262,7 @@ impl Model {
             let replica = place.id();
             clock.switch(Part::Model);
             let began = Instant::now();
-            match self.exchange(place, request).await {
+            match self.exchange(place, request, 1).await {
                 Ok(answer) => {
                     if let Some(error) = call::refusal(answer.status, &answer.body) {
                         return Err(error);
@@ -287,20 +287,29 @@ impl Model {
         }
     }
 
-    /// One exchange with a replica; what goes wrong with the connection is told here.
+    /// One exchange with a replica, for so many requests; what goes wrong with the connection is told here.
     pub(crate) async fn exchange(
         &self,
         place: Place,
         request: Request<Full<Bytes>>,
+        requests: usize,
     ) -> std::result::Result<connection::Answer, Failure> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let replica = place.id();
+        let target = place.replica();
+        let replica = target.id;
         let Options {
             max_answer, linger, ..
         } = self.options;
         let result = place.exchange(request, max_answer, linger).await;
         match &result {
-            Ok(_) | Err(Failure::TooLarge) => return result,
+            Ok(answer) => {
+                // What was refused is asked again, each by itself, if it was several.
+                if answer.status.is_success() {
+                    target.has_answered(requests);
+                }
+                return result;
+            }
+            Err(Failure::TooLarge) => return result,
             Err(Failure::Connect(e)) => {
                 tracing::warn!(%replica, error = %e, "replica cannot be reached");
             }

@@ -67,6 +67,11 @@ impl Place {
         self.replica.id
     }
 
+    /// The same, to be told of what comes of it.
+    pub(crate) fn replica(&self) -> Arc<Replica> {
+        self.replica.clone()
+    }
+
     /// Sends a request and reads the answer, at most `limit` bytes of it. When this is dropped
     /// before, the place is given back after the replica has answered, but after `linger` at most.
     pub(crate) async fn exchange(

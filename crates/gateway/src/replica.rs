@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,6 +25,8 @@ pub(crate) struct Replica {
     in_flight: AtomicUsize,
     /// Of these, calls that could have been joined.
     small: AtomicUsize,
+    /// Requests answered.
+    answered: AtomicU64,
     /// Until when others are preferred, because an exchange failed.
     suspect: Mutex<Option<Instant>>,
     /// Told when nothing is in flight any more.
@@ -39,6 +41,7 @@ impl Replica {
             idle: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             small: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
             suspect: Mutex::default(),
             drained: Notify::new(),
         }
@@ -55,6 +58,16 @@ impl Replica {
     /// Whether a call runs that could have been joined.
     pub(crate) fn has_small(&self) -> bool {
         self.small.load(Ordering::Acquire) > 0
+    }
+
+    /// Requests that it has answered.
+    pub(crate) fn answered(&self) -> u64 {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Counts the requests that one call answered.
+    pub(crate) fn has_answered(&self, requests: usize) {
+        self.answered.fetch_add(requests as u64, Ordering::Relaxed);
     }
 
     /// Takes one of `limit` places; false when all are taken.

@@ -83,7 +83,7 @@ async fn ask(
     let replica = place.id();
     let request = Call::predict(&table)?.request(deadline)?;
     let began = Instant::now();
-    let answer = match model.exchange(place, request).await {
+    let answer = match model.exchange(place, request, entries).await {
         Ok(answer) => match call::refusal(answer.status, &answer.body) {
             Some(error) => Err(error),
             None => {

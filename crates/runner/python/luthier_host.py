@@ -289,6 +289,8 @@ def run(config):
     # A crash in compiled code says in the log which line of the package it came from.
     faulthandler.enable()
     server = luthier_runner.start(config, "%d.%d.%d" % sys.version_info[:3], list(sys.path))
+    # So that of a call that hangs it can be said where.
+    server.stacks(faulthandler.register)
     try:
         host, seconds, declines = load(server, *server.package())
         server.ready(seconds, host.predict, host.explain, declines)

@@ -80,18 +80,21 @@ fn give(reader: Reader, slot: Slot, allowed: bool, state: &Arc<State>) -> Option
     }
     // Through a channel, so that the connection is still here when there is no thread for it.
     let (give, take) = mpsc::sync_channel::<Reader>(1);
-    let state = Arc::clone(state);
+    let mine = Arc::clone(state);
     let spawned = thread::Builder::new()
         .name("luthier-conn".to_owned())
         .stack_size(STACK)
         .spawn(move || {
             if let Ok(reader) = take.recv() {
-                connection(reader, &state, slot);
+                connection(reader, &mine, slot);
             }
         });
     match spawned {
         Ok(_) => give.send(reader).err().map(|e| e.0),
-        Err(_) => Some(reader),
+        Err(_) => {
+            state.lacks_threads();
+            Some(reader)
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod metrics;
 mod packages;
 mod process;
 mod serve;
+mod stacks;
 mod state;
 mod stream;
 mod watch;
@@ -68,6 +69,12 @@ impl Server {
             config.outputs.clone(),
             decode::full_key(&config.inputs),
         )
+    }
+
+    /// Lets `register`, which is `faulthandler`'s, write where Python's threads are when it is asked
+    /// for.
+    fn stacks(&self, register: &Bound<'_, PyAny>) -> PyResult<()> {
+        stacks::set_up(register)
     }
 
     fn importing(&self) {

@@ -9,6 +9,8 @@ use std::{
     },
 };
 
+use luthier_types::runner::Live;
+
 use crate::{process, state::State};
 
 /// Upper bounds of the buckets of predict seconds.
@@ -24,6 +26,7 @@ pub(crate) struct Metrics {
     predicts: AtomicU64,
     nanoseconds: AtomicU64,
     rows: AtomicU64,
+    most_rows: AtomicU64,
 }
 
 impl Metrics {
@@ -43,6 +46,19 @@ impl Metrics {
         self.nanoseconds
             .fetch_add((seconds * 1e9) as u64, Ordering::Relaxed);
         self.rows.fetch_add(rows as u64, Ordering::Relaxed);
+        self.most_rows.fetch_max(rows as u64, Ordering::Relaxed);
+    }
+
+    /// What health says of them.
+    pub(crate) fn live(&self) -> Live {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Live {
+            live: true,
+            predicts: count(&self.predicts),
+            rows: count(&self.rows),
+            most_rows: count(&self.most_rows),
+            ..Live::default()
+        }
     }
 }
 

@@ -5,14 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use luthier_types::runner::{ARROW_STREAM, RunnerError, RunnerErrorKind};
+use luthier_types::runner::{ARROW_STREAM, RunnerError, RunnerErrorKind, STACKS_PATH};
 use pyo3::Python;
 use serde::Serialize;
 
 use crate::{
     decode, encode, failure,
     http::{Reader, Refused, Request},
-    metrics,
+    metrics, stacks,
     state::{InFlight, State},
     watch::Watch,
 };
@@ -36,8 +36,8 @@ pub(crate) fn overflow(mut reader: Reader, state: &State, hurry: Duration) {
     }
     let response = match reader.request(0) {
         Err(Refused::Closed) => return,
-        Ok(request) => without_model(&request, state).unwrap_or_else(|| busy("other")),
-        Err(Refused::Answer(..)) => busy("other"),
+        Ok(request) => without_model(&request, state).unwrap_or_else(|| busy(state)),
+        Err(Refused::Answer(..)) => busy(state),
     };
     state.metrics.answered(response.path, response.status);
     let _ = reader.respond(
@@ -49,11 +49,11 @@ pub(crate) fn overflow(mut reader: Reader, state: &State, hurry: Duration) {
     );
 }
 
-fn busy(path: &'static str) -> Response {
+fn busy(state: &State) -> Response {
     error(
-        path,
+        "other",
         503,
-        &failure(RunnerErrorKind::NotReady, "there are too many connections"),
+        &failure(RunnerErrorKind::NotReady, state.why_busy()),
     )
 }
 
@@ -141,7 +141,7 @@ fn without_model(request: &Request, state: &State) -> Option<Response> {
     let get = matches!(request.method.as_str(), "GET" | "HEAD");
     let path = request.path.as_str();
     let known = match path {
-        "/v2/health/live" if get => json("live", 200, &serde_json::json!({ "live": true })),
+        "/v2/health/live" if get => json("live", 200, &state.live()),
         "/v2/health/ready" if get => {
             let (ready, body) = state.readiness();
             json("ready", if ready { 200 } else { 503 }, &body)
@@ -152,6 +152,13 @@ fn without_model(request: &Request, state: &State) -> Option<Response> {
             media_type: TEXT,
             timing: None,
             body: metrics::text(state).into_bytes(),
+        },
+        STACKS_PATH if get => Response {
+            path: "stacks",
+            status: 200,
+            media_type: "text/plain",
+            timing: None,
+            body: stacks::text(),
         },
         _ if calls_model(request) => match state.model() {
             Ok(_) => return None,
@@ -207,14 +214,17 @@ fn with_model(
         Some(name) => ("custom-explain", Some(name)),
         None => ("predict", None),
     };
+    let deadline = request.deadline;
     let watch = Watch::start();
     let wanted = || {
         watch.model_is_free();
         wanted()
     };
     let answer = catch_unwind(AssertUnwindSafe(|| match name {
-        Some(name) => explain(name, body, state, &wanted, &watch).map(|body| (JSON, body)),
-        None => predict(body, state, &wanted, &watch).map(|body| (ARROW_STREAM, body)),
+        Some(name) => {
+            explain(name, body, deadline, state, &wanted, &watch).map(|body| (JSON, body))
+        }
+        None => predict(body, deadline, state, &wanted, &watch).map(|body| (ARROW_STREAM, body)),
     }));
     match answer {
         Ok(Ok((media_type, body))) => Response {
@@ -235,6 +245,7 @@ fn with_model(
 
 fn predict(
     body: Vec<u8>,
+    deadline: Option<Instant>,
     state: &State,
     wanted: &dyn Fn() -> bool,
     watch: &Watch,
@@ -242,7 +253,7 @@ fn predict(
     let model = state.model()?;
     let table = decoded(body, state)?;
     watch.waits_for_model();
-    let _permit = state.permit();
+    let _permit = state.permit(deadline);
     let (seconds, columns) = model.predict(&table, wanted)?;
     watch.in_model(Duration::try_from_secs_f64(seconds).unwrap_or_default());
     state.metrics.predicted(seconds, table.rows);
@@ -262,6 +273,7 @@ fn decoded(body: Vec<u8>, state: &State) -> Result<decode::Table, RunnerError> {
 fn explain(
     name: &str,
     body: Vec<u8>,
+    deadline: Option<Instant>,
     state: &State,
     wanted: &dyn Fn() -> bool,
     watch: &Watch,
@@ -277,7 +289,7 @@ fn explain(
         ));
     }
     watch.waits_for_model();
-    let _permit = state.permit();
+    let _permit = state.permit(deadline);
     let json = model.explain(&name, &table, wanted)?;
     // The frame of one row is not worth telling apart.
     watch.in_model(watch.since_free());

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use luthier_types::runner::{LoadPhase, Ready, RunnerConfig, RunnerError, RunnerErrorKind};
+use luthier_types::runner::{Live, LoadPhase, Ready, RunnerConfig, RunnerError, RunnerErrorKind};
 use nix::sys::socket::{Shutdown, shutdown};
 use serde_json::{Map, Value};
 
@@ -25,6 +25,7 @@ pub(crate) struct State {
     flight: Mutex<Flight>,
     changed: Condvar,
     draining: AtomicBool,
+    no_threads: AtomicBool,
     listener: OnceLock<RawFd>,
 }
 
@@ -42,17 +43,24 @@ struct Flight {
     /// Requests whose response is not yet written.
     requests: usize,
     /// Calls of the model that run.
-    calls: u32,
+    calls: Vec<Running>,
     /// The main thread waits for the end, so that it can leave in order.
     waiting: bool,
     stopped: bool,
+}
+
+/// A call of the model that runs.
+struct Running {
+    began: Instant,
+    /// Until when its answer is waited for.
+    deadline: Option<Instant>,
 }
 
 /// Counts one request for as long as it lives.
 pub(crate) struct InFlight<'a>(&'a State);
 
 /// The right to call the model, one of `config.threads`.
-pub(crate) struct Permit<'a>(&'a State);
+pub(crate) struct Permit<'a>(&'a State, Instant);
 
 // === impl State ===
 
@@ -74,6 +82,7 @@ impl State {
             flight: Mutex::default(),
             changed: Condvar::new(),
             draining: AtomicBool::new(false),
+            no_threads: AtomicBool::new(false),
             listener: OnceLock::new(),
         }
     }
@@ -163,18 +172,54 @@ impl State {
         lock(&self.flight).requests
     }
 
-    /// Waits until fewer than `config.threads` calls run.
-    pub(crate) fn permit(&self) -> Permit<'_> {
-        let most = self.config.threads.max(1);
+    /// Waits until fewer than `config.threads` calls run, for one whose answer is waited for until
+    /// `deadline`.
+    pub(crate) fn permit(&self, deadline: Option<Instant>) -> Permit<'_> {
+        let most = self.most_calls();
         let mut flight = lock(&self.flight);
-        while flight.calls >= most {
+        while flight.calls.len() >= most {
             flight = self
                 .changed
                 .wait(flight)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        flight.calls += 1;
-        Permit(self)
+        let began = Instant::now();
+        flight.calls.push(Running { began, deadline });
+        Permit(self, began)
+    }
+
+    fn most_calls(&self) -> usize {
+        self.config.threads.max(1) as usize
+    }
+
+    /// What `GET /v2/health/live` says.
+    pub(crate) fn live(&self) -> Live {
+        let now = Instant::now();
+        let flight = lock(&self.flight);
+        let overdue =
+            |call: &Running| Some((now.checked_duration_since(call.deadline?)?, call.began));
+        let worst = flight.calls.iter().filter_map(overdue).max_by_key(|c| c.0);
+        let mut live = self.metrics.live();
+        if let Some((overdue, began)) = worst {
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            live.overdue_ms = millis(overdue);
+            live.overdue_running_ms = millis(now - began);
+        }
+        live
+    }
+
+    /// The system refused a thread for a connection.
+    pub(crate) fn lacks_threads(&self) {
+        self.no_threads.store(true, Ordering::Relaxed);
+    }
+
+    /// Why there is no thread for a connection.
+    pub(crate) fn why_busy(&self) -> &'static str {
+        if self.no_threads.load(Ordering::Relaxed) {
+            "no thread could be started for the connection"
+        } else {
+            "there are too many connections"
+        }
     }
 
     pub(crate) fn draining(&self) -> bool {
@@ -239,8 +284,11 @@ impl Drop for InFlight<'_> {
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
         let mut flight = lock(&self.0.flight);
-        let tell = flight.calls == self.0.config.threads.max(1);
-        flight.calls -= 1;
+        let tell = flight.calls.len() == self.0.most_calls();
+        let mine = flight.calls.iter().position(|call| call.began == self.1);
+        if let Some(mine) = mine {
+            flight.calls.swap_remove(mine);
+        }
         drop(flight);
         if tell {
             self.0.changed.notify_all();

@@ -123,6 +123,40 @@ def test_a_call_whose_time_is_over_is_not_made(env):
         assert (runner.package / "marked").exists()
 
 
+@pytest.mark.parametrize("what", ["hold", "wait"])
+def test_of_a_call_past_its_time_it_is_said_how_long_and_where(env, what):
+    with holder(env) as runner:
+        runner.ready()
+        live = lambda: runner.call("GET", "/v2/health/live", timeout=5).json
+        call = Call(runner, what, {"luthier-timeout-ms": "300"})
+        held(runner)
+        assert live()["live"]
+        late = wait_for(lambda: live()["overdue_ms"] > 200 and live())
+        assert 250 < late["overdue_running_ms"] - late["overdue_ms"] < 350
+        stacks = runner.call("GET", "/debug/stacks", timeout=5).body.decode()
+        place = next(line for line in stacks.splitlines() if "package.py" in line)
+        assert place.endswith(" in " + {"hold": "hold", "wait": "predict"}[what]), stacks
+        let_go(runner) if what == "hold" else go(runner)
+        call.join(60)
+        assert live()["overdue_ms"] == 0
+        assert live()["predicts"] == live()["rows"] == live()["most_rows"] == 1
+        # It can be asked again and again, and of an idle runner.
+        for _ in range(50):
+            assert b"luthier_host.py" in runner.call("GET", "/debug/stacks", timeout=5).body
+
+
+def test_a_package_that_takes_the_signal_is_not_harmed(env):
+    extra = """
+import signal
+def get_model():
+    signal.signal(signal.SIGRTMAX - 1, signal.SIG_DFL)
+    return Model()
+"""
+    with holder(env, extra) as runner:
+        assert runner.ready().call("GET", "/debug/stacks", timeout=5).body == b""
+        assert runner.predict({"what": ["x"]}).status == 200
+
+
 def test_a_call_whose_client_has_left_is_not_made(env):
     with holder(env) as runner:
         runner.ready()

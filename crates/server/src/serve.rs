@@ -40,6 +40,10 @@ pub struct Config {
     pub admin_token: Option<String>,
     /// Seconds a model may take to load.
     pub load_timeout_seconds: u64,
+    /// Seconds a predict may take, waiting included.
+    pub predict_timeout_seconds: u64,
+    /// Seconds a call of a model may go on past its time, before its replica is replaced.
+    pub hang_timeout_seconds: u64,
     /// Most MiB that a package may unpack to.
     pub max_package_mib: u64,
     /// Whether a replica's CPU reservation is a hard cap as well.
@@ -66,6 +70,8 @@ impl Default for Config {
             cache: None,
             admin_token: None,
             load_timeout_seconds: 120,
+            predict_timeout_seconds: 60,
+            hang_timeout_seconds: 30,
             max_package_mib: 4096,
             cpu_cap: false,
             recent_rows: luthier_gateway::Options::default().recent_rows,
@@ -110,6 +116,7 @@ pub async fn run(config: Config) -> Result<()> {
 
     let mut settings = Settings::new(Token::new(token), capacity());
     settings.load_timeout = Duration::from_secs(config.load_timeout_seconds);
+    settings.predict_timeout = Duration::from_secs(config.predict_timeout_seconds);
     settings.max_package_bytes = config.max_package_mib << 20;
     settings.registries = config.registries.allowed;
     settings.metrics_token = config.metrics_token.map(Token::new);
@@ -125,7 +132,9 @@ pub async fn run(config: Config) -> Result<()> {
         wake: Arc::clone(&wake),
         settings: luthier_controllers::Settings {
             load_timeout: settings.load_timeout,
+            hang_timeout: Duration::from_secs(config.hang_timeout_seconds),
             cpu_cap: config.cpu_cap,
+            machine_memory: Some(settings.machine.memory),
             ..luthier_controllers::Settings::default()
         },
         run_dir: machine.data.join("run"),

@@ -14,6 +14,7 @@ pub mod blobs;
 pub mod datasets;
 pub mod deployments;
 pub mod events;
+pub mod failures;
 pub mod files;
 pub mod models;
 mod open;
@@ -23,6 +24,7 @@ pub mod query;
 pub mod replica_counts;
 pub mod replica_logs;
 pub mod rollouts;
+pub mod usage;
 pub mod uses;
 pub mod values;
 

@@ -3,9 +3,11 @@
 //! `message` and `hint` are public. The source chain is internal: it is logged once, where the
 //! error is handled, and never sent to a client; [`Error::chain`] is the only way to read it.
 
-use std::{error::Error as StdError, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
+
+use crate::evidence::{Evidence, last_bytes};
 
 /// Shorthand for results with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -170,81 +172,6 @@ impl fmt::Display for Code {
     }
 }
 
-/// What was observed. All of it is public; nothing here may hold a secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Evidence {
-    /// Exit status of a process, if it exited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
-    /// Signal that ended a process.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signal: Option<i32>,
-    /// Whether the kernel killed for want of memory.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub out_of_memory: Option<bool>,
-    /// Memory limit in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_limit: Option<u64>,
-    /// Most memory used, in bytes.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_peak: Option<u64>,
-    /// Last lines of the log, oldest first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub log: Vec<String>,
-    /// Output of a tool (resolver, build) or a traceback, as it was.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub output: Option<String>,
-}
-
-impl Evidence {
-    /// Most lines of a log that are kept.
-    pub const LOG_LINES: usize = 40;
-    /// Most bytes of an output that are kept: its end, where the cause usually stands.
-    pub const OUTPUT_BYTES: usize = 16 * 1024;
-
-    /// Whether nothing was observed.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
-    /// Evidence that is the end of a tool's output.
-    pub fn output(text: &str) -> Self {
-        let mut start = text.len().saturating_sub(Self::OUTPUT_BYTES);
-        while !text.is_char_boundary(start) {
-            start += 1;
-        }
-        Self {
-            output: Some(text[start..].to_owned()),
-            ..Self::default()
-        }
-    }
-
-    /// The evidence as lines of text for a person, without the log and the output.
-    pub fn summary(&self) -> Option<String> {
-        let mut parts = vec![];
-        if let Some(code) = self.exit_code {
-            parts.push(format!("exit status {code}"));
-        }
-        if let Some(signal) = self.signal {
-            parts.push(format!("ended by signal {signal}"));
-        }
-        if self.out_of_memory == Some(true) {
-            parts.push("out of memory".to_owned());
-        }
-        let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1024 * 1024));
-        match (self.memory_peak, self.memory_limit) {
-            (Some(peak), Some(limit)) => {
-                parts.push(format!("peak {} of {} allowed", mib(peak), mib(limit)));
-            }
-            (Some(peak), None) => parts.push(format!("peak {}", mib(peak))),
-            (None, Some(limit)) => parts.push(format!("limit {}", mib(limit))),
-            (None, None) => {}
-        }
-        (!parts.is_empty()).then(|| parts.join(", "))
-    }
-}
-
 /// A failure. `Display` gives the public message and never the source.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Error {
@@ -324,6 +251,12 @@ impl Error {
 
     /// Message, evidence and next step as one public text, for clients that show only one.
     pub fn public_text(&self) -> String {
+        self.public_text_within(usize::MAX)
+    }
+
+    /// The same in about `limit` bytes. Of a tool's output and of the log their ends are kept, where
+    /// the cause usually stands.
+    pub fn public_text_within(&self, limit: usize) -> String {
         let mut text = self.message.clone();
         if let Some(summary) = self.evidence.summary() {
             text.push_str(&format!(" ({summary})"));
@@ -336,13 +269,18 @@ impl Error {
             };
             text.push_str(&format!("{stop} {hint}"));
         }
+        let log = self.evidence.log.join("\n");
         if let Some(output) = &self.evidence.output {
-            text.push_str(&format!("\n\n{}", output.trim_end()));
+            let left = limit.saturating_sub(text.len());
+            // The output says more than the log, but is not to displace it.
+            let most = left.saturating_sub(log.len().min(left / 3));
+            text.push_str(&format!("\n\n{}", end_of(output.trim_end(), most)));
         }
-        if !self.evidence.log.is_empty() {
+        if !log.is_empty() {
+            let left = limit.saturating_sub(text.len());
             text.push_str(&format!(
                 "\n\nLast lines of the log:\n{}",
-                self.evidence.log.join("\n")
+                end_of(&log, left)
             ));
         }
         text
@@ -393,6 +331,16 @@ impl StdError for Error {
             .as_deref()
             .map(|s| s as &(dyn StdError + 'static))
     }
+}
+
+/// The end of a text, from the beginning of a line if it has several.
+fn end_of(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let end = last_bytes(text, most);
+    let end = end.split_once('\n').map_or(end, |(_, whole)| whole);
+    Cow::Owned(format!("…\n{end}"))
 }
 
 #[cfg(test)]

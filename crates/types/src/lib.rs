@@ -7,6 +7,7 @@ mod batching;
 mod deployment;
 mod digest;
 mod error;
+mod evidence;
 mod ids;
 mod job;
 pub mod layout;
@@ -17,12 +18,14 @@ mod rollout;
 pub mod runner;
 mod runner_address;
 mod scaling;
+pub mod sizing;
 mod units;
 
 pub use batching::{Batching, BatchingVerdict};
 pub use deployment::{ArtifactStatus, ArtifactType, DeploymentParams, DeploymentType, Phase};
 pub use digest::{Digest, EnvId, ParseDigestError};
-pub use error::{Code, Error, Evidence, Fault, Result};
+pub use error::{Code, Error, Fault, Result};
+pub use evidence::{Evidence, Moment, signal_name};
 pub use ids::{
     BaselineId, DatasetId, DeploymentId, FileId, JobId, ModelId, OrgId, OutsideId, ProjectId,
     ReplicaId, RevisionId, UserId,

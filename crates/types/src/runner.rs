@@ -110,6 +110,28 @@ pub struct Ready {
     pub error: Option<RunnerError>,
 }
 
+/// Body of `GET /v2/health/live`. A runner of an earlier server says less.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Live {
+    /// True.
+    pub live: bool,
+    /// Milliseconds for which the call of the model that is furthest past its time has run; 0 when
+    /// none is.
+    pub overdue_running_ms: u64,
+    /// Milliseconds by which that call is past the time that its answer was waited for.
+    pub overdue_ms: u64,
+    /// Calls of `predict` that ended well.
+    pub predicts: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Most rows in one of them.
+    pub most_rows: u64,
+}
+
+/// Path of `GET` that gives, as text, where each of Python's threads is.
+pub const STACKS_PATH: &str = "/debug/stacks";
+
 /// Why the runner could not load the model or answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

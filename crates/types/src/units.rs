@@ -12,7 +12,9 @@ use crate::{Code, Error};
 pub struct Millicpu(pub u32);
 
 /// Mebibytes of memory (1 MiB = 2^20 bytes).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Mebibytes(pub u32);
 

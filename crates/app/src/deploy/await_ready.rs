@@ -9,7 +9,9 @@ use luthier_store::{
     deployments::{self, Deployment},
     failed, rollouts,
 };
-use luthier_types::{ArtifactStatus, Code, Comparison, Error, ModelId, Phase, Result, RevisionId};
+use luthier_types::{
+    ArtifactStatus, Code, Comparison, Error, ModelId, Phase, Result, RevisionId, sizing::Sizing,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{DeployPayload, job::Unpacked};
@@ -23,6 +25,9 @@ const POLL: Duration = Duration::from_millis(150);
 pub(crate) struct Awaited {
     /// How the revision differs from the one that served before it.
     pub(crate) comparison: Option<Comparison>,
+    /// What the model was seen to use until it was ready; not of one that is not started.
+    #[serde(default)]
+    pub(crate) sizing: Option<Sizing>,
 }
 
 /// Waits until the controller has finished with the latest intent of a model's deployment.
@@ -99,7 +104,8 @@ fn enriched(error: Error) -> Error {
 }
 
 impl App {
-    /// Waits for the published revision and makes its archive the model's artifact.
+    /// Waits for the published revision and makes its archive the model's artifact; gives how
+    /// it compares and what the model was seen to use.
     pub(crate) async fn await_ready(&self, ctx: &StepContext) -> Result<Awaited> {
         let payload: DeployPayload = ctx.payload()?;
         let unpacked: Unpacked = ctx.need("unpack")?;
@@ -108,7 +114,7 @@ impl App {
         for line in comparison.iter().flat_map(Comparison::lines) {
             ctx.logger().line(line);
         }
-        settled?;
+        let deployment = settled?;
         let files = self.package_files(&unpacked.package).await?;
         let mut db = self.deps.store.write().await?;
         artifacts::set(
@@ -123,8 +129,15 @@ impl App {
         db.commit()
             .await
             .map_err(failed("finishing a deployment"))?;
+        let sizing = self
+            .sizing_of(&mut *self.deps.store.read().await?, &deployment)
+            .await?;
+        if let Some(sizing) = &sizing {
+            ctx.logger()
+                .line(format!("memory: {}", sizing.memory.reason));
+        }
         self.forget_model(payload.model_id);
-        Ok(Awaited { comparison })
+        Ok(Awaited { comparison, sizing })
     }
 
     /// How a revision differs from the one that served before it, if that was found out.

@@ -35,5 +35,5 @@ fn checked(checked: Checked) -> Value {
 }
 
 fn awaited(awaited: Awaited) -> Value {
-    json!({ "comparison": awaited.comparison })
+    json!({ "comparison": awaited.comparison, "sizing": awaited.sizing })
 }

@@ -17,6 +17,7 @@
 mod adopt;
 mod batching;
 mod comparison;
+mod failed;
 mod failure;
 mod kept;
 mod outside;
@@ -27,6 +28,7 @@ pub mod scaling;
 mod settings;
 mod spec;
 mod traffic;
+mod usage;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -35,11 +37,13 @@ use std::{
 };
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use luthier_gateway::{Gateway, Retired};
 use luthier_ports::{BlobStore, ContainerId, ContainerRuntime};
 use luthier_store::{
     Store,
     deployments::{self, Deployment, Observation, Revision},
+    failures::Failure,
     outside::{self as outside_runners, Outside},
     replica_counts,
     replica_logs::ReplicaLogs,
@@ -211,7 +215,8 @@ impl Reconciler for Core {
             self.adopt(&wanted).await?;
             self.adopted = true;
         }
-        self.absorb();
+        let failures = self.absorb();
+        self.record(&failures).await;
         let mut again = Instant::now() + self.deps.settings.interval;
         let mut failed = None;
         for deployment in &wanted {
@@ -257,8 +262,9 @@ impl Reconciler for Core {
 }
 
 impl Core {
-    /// Takes in what the replicas' tasks have told.
-    fn absorb(&mut self) {
+    /// Takes in what the replicas' tasks have told; gives those that failed.
+    fn absorb(&mut self) -> Vec<(ModelId, Failure)> {
+        let mut failures = vec![];
         while let Some(ended) = self.tasks.try_join_next_with_id() {
             self.task_ended(ended);
         }
@@ -296,10 +302,18 @@ impl Core {
                     "replica failed"
                 );
                 self.count_failure(of.model, error);
+                let failure = Failure {
+                    at: Timestamp::now(),
+                    replica: id,
+                    revision: of.template.revision,
+                    error: error.to_public(),
+                };
+                failures.push((of.model, failure));
             } else {
                 tracing::info!(replica = %id, deployment = %of.deployment, "replica ready");
             }
         }
+        failures
     }
 
     fn task_ended(&mut self, ended: Result<(Id, Result<()>), JoinError>) {

@@ -11,12 +11,12 @@ use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use arrow_array::RecordBatch;
 use luthier_gateway::{Retired, client};
-use luthier_ports::{ContainerState, Exit, Resized};
+use luthier_ports::{ContainerState, ContainerStatus, Exit, Resized};
 use luthier_store::{batching as store, deployments::Revision};
 use luthier_types::{
-    Batching, BatchingVerdict, Code, Error, Evidence, Mebibytes, ReplicaId, Resources, Result,
+    Batching, BatchingVerdict, Code, Error, Mebibytes, Moment, ReplicaId, Resources, Result,
     RunnerAddress,
-    runner::{LoadPhase, Ready},
+    runner::{Live, LoadPhase, Ready},
 };
 use tokio::{
     io::AsyncReadExt as _,
@@ -26,10 +26,14 @@ use tokio::{
 
 use super::{
     Deps, batching,
-    failure::{self, Moment},
+    failure::{self, Facts, clues},
     record,
     spec::{self, Identity, RunDir},
+    usage::Meter,
 };
+
+/// Lines of the log that are searched for a reason; fewer are kept.
+const LOG_LINES: usize = 300;
 
 /// What a replica's task tells its owner.
 pub(super) enum Event {
@@ -136,10 +140,13 @@ impl Life {
         if from != From::Serving {
             let ready = self.load().await?;
             self.validate(&ready).await?;
+            self.measured_loading().await;
             self.compare(&self.at()).await?;
         }
+        // Before traffic reaches it, so that nothing is missed.
+        let meter = self.meter().await;
         let _ = self.events.send(Event::Ready(self.id.replica));
-        self.serve().await
+        self.serve(meter).await
     }
 
     /// Waits until the model is loaded.
@@ -147,31 +154,24 @@ impl Life {
         let settings = &self.deps.settings;
         let deadline = Instant::now() + settings.load_timeout;
         let mut moment = Moment::Starting;
-        let mut peak = None;
         loop {
-            let memory = self.check(moment).await?;
-            peak = peak.max(memory);
+            self.check(moment).await?;
             if let Ok(ready) = client::ready(&self.at(), self.soon()).await {
                 match ready.phase {
                     LoadPhase::Ready => return Ok(ready),
                     LoadPhase::Failed => {
-                        let log = self.log().await;
-                        return Err(failure::not_loaded(ready.error.as_ref(), log));
+                        let facts = self.facts(failed_moment(&ready)).await;
+                        return Err(failure::not_loaded(ready.error.as_ref(), facts));
                     }
                     LoadPhase::Starting | LoadPhase::Importing | LoadPhase::Loading => {
-                        moment = Moment::of(ready.phase);
+                        moment = failure::moment(ready.phase);
                     }
                 }
             }
             if Instant::now() >= deadline {
-                let memory = (peak, self.id.template.resources.memory);
-                let log = self.log().await;
-                return Err(failure::too_slow(
-                    moment,
-                    settings.load_timeout,
-                    memory,
-                    log,
-                ));
+                let stacks = self.stacks().await;
+                let facts = self.facts(moment).await;
+                return Err(failure::too_slow(settings.load_timeout, facts, stacks));
             }
             sleep(settings.poll).await;
         }
@@ -195,11 +195,17 @@ impl Life {
             Ok(answer) => return self.find_batching(ready, &rows, &answer).await,
             Err(error) => error,
         };
-        if error.code() == Code::ModelUnavailable {
-            // It broke off: most likely it has ended, which says more.
-            self.ended_soon(Moment::Validating).await?;
-        }
-        Err(failure::not_valid(&error, self.log().await))
+        let stacks = match error.code() {
+            Code::ModelUnavailable => {
+                // It broke off: most likely it has ended, which says more.
+                self.ended_soon(Moment::Validating).await?;
+                None
+            }
+            Code::PredictTimeout => self.stacks().await,
+            _ => None,
+        };
+        let facts = self.facts(Moment::Validating).await;
+        Err(failure::not_valid(&error, facts, stacks))
     }
 
     /// Finds out whether requests may be predicted together, unless an earlier replica of the
@@ -242,7 +248,7 @@ impl Life {
     }
 
     /// Watches it while it serves.
-    async fn serve(&self) -> Result<Infallible> {
+    async fn serve(&self, mut meter: Meter) -> Result<Infallible> {
         let settings = &self.deps.settings;
         let mut look = self.look.clone();
         let mut resources = self.resources.clone();
@@ -257,9 +263,13 @@ impl Life {
                     continue;
                 }
             };
-            self.check(Moment::Serving).await?;
+            let status = self.check(Moment::Serving).await?;
             match client::live(&self.at(), self.soon()).await {
-                Ok(()) => failures = 0,
+                Ok(live) => {
+                    failures = 0;
+                    self.check_calls(&live).await?;
+                    self.measured_serving(&mut meter, status, &live).await;
+                }
                 Err(_) => {
                     self.ended_soon(Moment::Serving).await?;
                     // Only the timer's checks count, or a burst of failures would count as many.
@@ -267,8 +277,8 @@ impl Life {
                 }
             }
             if failures >= settings.liveness_failures {
-                let memory = resources.borrow().memory;
-                return Err(failure::unresponsive(failures, memory, self.log().await));
+                let facts = self.facts(Moment::Serving).await;
+                return Err(failure::unresponsive(failures, facts));
             }
             if asked {
                 sleep(settings.poll).await;
@@ -298,20 +308,39 @@ impl Life {
         let _ = self.events.send(Event::Refused(replica, resources));
     }
 
-    /// The memory it uses, if known; an error when it has ended. A runtime that cannot tell is no
-    /// sign of that.
-    async fn check(&self, moment: Moment) -> Result<Option<u64>> {
+    /// An error when a call of the model goes on long after its time. No other call is harmed by that
+    /// alone, but it never gives back what it holds.
+    async fn check_calls(&self, live: &Live) -> Result<()> {
+        let overdue = Duration::from_millis(live.overdue_ms);
+        if overdue < self.deps.settings.hang_timeout {
+            return Ok(());
+        }
+        let running = Duration::from_millis(live.overdue_running_ms);
+        let stacks = self.stacks().await;
+        let facts = self.facts(Moment::Serving).await;
+        Err(failure::hung(running, overdue, facts, stacks))
+    }
+
+    /// Where Python's threads are, if it can be had.
+    async fn stacks(&self) -> Option<String> {
+        let text = client::stacks(&self.at(), self.soon()).await.ok()?;
+        clues::stacks(&text)
+    }
+
+    /// Its status, if known; an error when it has ended. A runtime that cannot tell is no sign of
+    /// that.
+    pub(super) async fn check(&self, moment: Moment) -> Result<Option<ContainerStatus>> {
         if self.outside.is_some() {
             return Ok(None);
         }
         let id = spec::container_id(self.id.replica);
         match self.deps.runtime.status(&id).await {
             Ok(None) => Err(failure::vanished(moment)),
-            Ok(Some(status)) => match status.state {
+            Ok(Some(status)) => match &status.state {
                 ContainerState::Exited(exit) => {
-                    Err(self.ended(&exit, moment, status.memory_limit).await)
+                    Err(self.ended(exit, moment, status.memory_limit).await)
                 }
-                ContainerState::Starting | ContainerState::Running { .. } => Ok(status.memory),
+                ContainerState::Starting | ContainerState::Running { .. } => Ok(Some(status)),
             },
             Err(error) => {
                 tracing::warn!(replica = %self.id.replica, error = %error.chain(), "no status");
@@ -334,16 +363,30 @@ impl Life {
     }
 
     async fn ended(&self, exit: &Exit, moment: Moment, limit: Mebibytes) -> Error {
-        failure::ended(exit, moment, limit, self.log().await)
+        if exit.out_of_memory {
+            self.ran_out_of_memory(limit).await;
+        }
+        failure::ended(exit, self.facts(moment).await)
     }
 
-    async fn log(&self) -> Vec<String> {
+    async fn facts(&self, moment: Moment) -> Facts {
         let id = spec::container_id(self.id.replica);
-        self.deps
-            .runtime
-            .logs(&id, Evidence::LOG_LINES)
-            .await
-            .unwrap_or_default()
+        let log = self.deps.runtime.logs(&id, LOG_LINES).await;
+        let status = self.deps.runtime.status(&id).await.ok().flatten();
+        // It may have been resized since it started.
+        let resources = Resources {
+            memory: status
+                .as_ref()
+                .map_or(self.id.template.resources.memory, |s| s.memory_limit),
+            ..self.id.template.resources
+        };
+        Facts {
+            moment,
+            resources,
+            machine: self.deps.settings.machine_memory,
+            peak: status.and_then(|status| status.memory_peak),
+            log: log.unwrap_or_default(),
+        }
     }
 
     pub(super) fn soon(&self) -> Instant {
@@ -354,8 +397,16 @@ impl Life {
         RunDir::new(&self.deps.run_dir, self.id.replica)
     }
 
-    fn at(&self) -> RunnerAddress {
+    pub(super) fn at(&self) -> RunnerAddress {
         let inside = || self.dir().socket().into();
         self.outside.clone().unwrap_or_else(inside)
+    }
+}
+
+/// What a runner was doing that could not load its model.
+fn failed_moment(ready: &Ready) -> Moment {
+    match ready.import_seconds {
+        Some(_) => Moment::Loading,
+        None => Moment::Importing,
     }
 }

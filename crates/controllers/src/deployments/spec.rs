@@ -25,6 +25,9 @@ const MEMORY: &str = "luthier.memory";
 /// For who asks which environments are in use.
 const ENVIRONMENT: &str = "luthier.environment";
 
+/// Most processes and threads of a replica.
+pub(super) const PIDS: u32 = 512;
+
 /// Longest path of a Unix socket, without the terminating zero.
 const LONGEST_SOCKET: usize = 107;
 
@@ -210,7 +213,7 @@ pub(super) fn container_spec(
         memory: resources.memory,
         cpu: resources.cpu,
         cpu_cap: settings.cpu_cap,
-        pids: 512,
+        pids: PIDS,
         scratch: scratch(resources),
         network: Network::Loopback,
         labels: labels(id, revision),

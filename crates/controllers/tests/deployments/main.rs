@@ -5,6 +5,7 @@
 mod batching;
 mod keeping;
 mod leaving;
+mod mortem;
 mod outside;
 mod scaling;
 mod updates;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,11 +28,13 @@ use luthier_ports::{
 use luthier_store::{
     Store, batching,
     deployments::{self, Deployment, Revision},
+    failures::{self, Failure},
     models,
     outside::{self, Outside},
     projects,
     replica_logs::ReplicaLogs,
     rollouts::{self, Rollout},
+    usage,
 };
 use luthier_types::{
     ArtifactStatus, ArtifactType, Batching, Cause, Comparison, DataType, DeploymentId,
@@ -40,7 +42,8 @@ use luthier_types::{
     ModelSpec, OutsideId, Phase, ProjectId, ReplicaId, Resources, Result, RevisionId,
     RunnerAddress, Scaling, Task,
     layout::{CacheLayout, container},
-    runner::{InputColumn, LoadPhase, Ready, RunnerError, RunnerErrorKind},
+    runner::{InputColumn, Live, LoadPhase, Ready, RunnerError, RunnerErrorKind, STACKS_PATH},
+    sizing::Usage,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -78,6 +81,16 @@ pub(crate) enum Play {
     OutOfMemoryLoading,
     /// They end as soon as they are asked to predict.
     EndsPredicting,
+    /// They load and answer 1; a call of theirs may be past its time.
+    Hangs(Arc<Late>),
+}
+
+/// A call that is past its time.
+#[derive(Debug, Default)]
+pub(crate) struct Late {
+    pub(crate) overdue_ms: AtomicU64,
+    /// How often the runner was asked whether it lives.
+    pub(crate) asked: AtomicU64,
 }
 
 /// Ends the container that a runner is in.
@@ -259,6 +272,7 @@ impl World {
             poll: Duration::from_millis(5),
             liveness_interval: Duration::from_millis(20),
             liveness_timeout: Duration::from_millis(500),
+            usage_interval: Duration::ZERO,
             interval: Duration::from_millis(100),
             ..Settings::default()
         };
@@ -548,6 +562,34 @@ impl World {
         batching::of_revision(&mut db, revision).await.unwrap()
     }
 
+    /// How replicas failed, newest first.
+    pub(crate) async fn failures(&self) -> Vec<Failure> {
+        let mut db = self.store.read().await.unwrap();
+        failures::latest(&mut db, self.model, 100).await.unwrap()
+    }
+
+    /// Waits until the replicas of a revision were seen to use what is told.
+    pub(crate) async fn used(
+        &self,
+        revision: RevisionId,
+        what: &str,
+        condition: impl Fn(&Usage) -> bool,
+    ) -> Usage {
+        let mut seen = None;
+        for _ in 0..2000 {
+            let mut db = self.store.read().await.unwrap();
+            seen = usage::of_revision(&mut db, revision).await.unwrap();
+            if let Some(usage) = &seen
+                && condition(usage)
+            {
+                return *usage;
+            }
+            drop(db);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never seen: {what}; last {seen:?}");
+    }
+
     /// A container that looks like a replica of a deployment that is no more.
     pub(crate) async fn leave_orphan(&self, revision: RevisionId) -> ContainerId {
         let replica = ReplicaId::new();
@@ -640,7 +682,10 @@ async fn answer(
 ) -> std::result::Result<Response<Full<Bytes>>, std::io::Error> {
     let path = request.uri().path().to_owned();
     if path == "/v2/health/live" {
-        return Ok(Response::new(Full::default()));
+        return Ok(live(&play));
+    }
+    if path == STACKS_PATH {
+        return Ok(Response::new(Full::new(Bytes::from_static(STACKS))));
     }
     if path == "/v2/health/ready" {
         return Ok(ready(&play));
@@ -662,7 +707,7 @@ async fn answer(
             Some(values) => ("y", values),
             None => return Ok(refused(&error(RunnerErrorKind::PredictRaised))),
         },
-        Play::Declines => ("y", constant(1.0)),
+        Play::Declines | Play::Hangs(_) => ("y", constant(1.0)),
         Play::EndsAlone | Play::SilentAlone if x.len() > 1 => ("y", constant(1.0)),
         Play::SilentAlone => std::future::pending().await,
         Play::EndsPredicting | Play::EndsAlone => {
@@ -675,6 +720,28 @@ async fn answer(
     let batch = RecordBatch::try_from_iter([(name, column)]).unwrap();
     let bytes = luthier_data::to_ipc(&batch).unwrap();
     Ok(Response::new(Full::new(bytes.into())))
+}
+
+/// What `faulthandler` writes of a runner with a call that hangs.
+const STACKS: &[u8] = b"Thread 0x01 (most recent call first):
+  File \"/opt/luthier/package/package.py\", line 12 in predict
+  File \"/opt/luthier/runner/luthier_host.py\", line 200 in predict
+
+Thread 0x02 (most recent call first):
+  File \"/opt/luthier/runner/luthier_host.py\", line 300 in run
+";
+
+fn live(play: &Play) -> Response<Full<Bytes>> {
+    let mut live = Live {
+        live: true,
+        ..Live::default()
+    };
+    if let Play::Hangs(late) = play {
+        late.asked.fetch_add(1, Ordering::Relaxed);
+        live.overdue_ms = late.overdue_ms.load(Ordering::Relaxed);
+        live.overdue_running_ms = live.overdue_ms + 60_000;
+    }
+    Response::new(Full::new(serde_json::to_vec(&live).unwrap().into()))
 }
 
 fn error(kind: RunnerErrorKind) -> RunnerError {

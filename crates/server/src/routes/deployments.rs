@@ -8,13 +8,14 @@ use axum::{
     routing::{get, put},
 };
 use jiff::Timestamp;
-use luthier_app::{App, deployments::DeploymentView, manual::SetAddress};
+use luthier_app::{App, deployments::DeploymentView, manual::SetAddress, sizing::failure};
 use luthier_types::ModelId;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     envelope::{Answer, accepted, data},
-    extract::{Json, Path},
+    extract::{Json, Path, Query},
 };
 
 pub(crate) fn routes() -> Router<Arc<App>> {
@@ -23,6 +24,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/v1/models/{id}/deployment", get(read).patch(change))
         .route("/v1/deployments", get(list))
         .route("/v1/models/{id}/runner-address", put(set_runner))
+        .route("/v1/models/{id}/failures", get(failures))
 }
 
 async fn read(State(app): State<Arc<App>>, Path(model): Path<ModelId>) -> Answer {
@@ -53,6 +55,20 @@ async fn list(State(app): State<Arc<App>>) -> Answer {
     Ok(data(json!({ "items": app.deployment_statuses().await? })))
 }
 
+#[derive(Deserialize)]
+struct FailuresQuery {
+    limit: Option<u32>,
+}
+
+async fn failures(
+    State(app): State<Arc<App>>,
+    Path(model): Path<ModelId>,
+    Query(query): Query<FailuresQuery>,
+) -> Answer {
+    let failures = app.failures(model, query.limit.unwrap_or(u32::MAX)).await?;
+    Ok(data(json!({ "items": failures })))
+}
+
 fn deployment(app: &App, view: &DeploymentView) -> Value {
     let (d, card) = (&view.deployment, &view.card);
     let user = json!({ "id": App::ADMIN, "full_name": "Admin", "email": "" });
@@ -78,6 +94,9 @@ fn deployment(app: &App, view: &DeploymentView) -> Value {
         "target_concurrency": d.scaling.target_concurrency,
         "batching": view.batching,
         "runner_address": view.runner_address,
+        "failure": d.failure,
+        "last_failure": view.last_failure.as_ref().map(failure),
+        "sizing": view.sizing,
         "created_at": time(d.created_at),
         "updated_at": time(d.updated_at),
         "created_by": user,

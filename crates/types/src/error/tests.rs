@@ -55,3 +55,33 @@ fn long_output_keeps_its_end_on_a_character_boundary() {
     let kept = Evidence::output(&text).output.unwrap();
     assert!(kept.len() <= Evidence::OUTPUT_BYTES && kept.ends_with('x'));
 }
+
+#[test]
+fn a_bounded_text_keeps_the_ends_of_output_and_log_in_whole_lines() {
+    let lines = |what: &str| (0..500).map(|n| format!("{what} {n}")).collect::<Vec<_>>();
+    let error = out_of_memory().evidence(Evidence {
+        output: Some(lines("frame").join("\n")),
+        log: lines("line"),
+        ..Evidence::default()
+    });
+    let text = error.public_text_within(2000);
+    assert!(text.len() < 2100, "{}", text.len());
+    assert!(text.starts_with("the model ran out of memory while loading. Give it 700 MiB."));
+    let (output, log) = text.split_once("\n\nLast lines of the log:\n").unwrap();
+    assert!(output.ends_with("\nframe 499") && log.ends_with("\nline 499"));
+    let first = log.lines().nth(1).unwrap();
+    assert!(
+        log.starts_with("…\n") && first.starts_with("line "),
+        "{first}"
+    );
+    assert!(log.len() > 500, "the log keeps its share: {}", log.len());
+}
+
+#[test]
+fn a_log_is_kept_in_bounded_lines() {
+    let mut log: Vec<String> = (0..80).map(|n| n.to_string()).collect();
+    log.push("é".repeat(3000));
+    let kept = Evidence::lines(log);
+    assert_eq!((kept.len(), kept[0].as_str()), (50, "31"));
+    assert!(kept[49].len() < 1010 && kept[49].ends_with('…'));
+}
