@@ -74,6 +74,16 @@ struct Place {
 }
 
 impl LogsQuery {
+    /// The last lines of each replica there is.
+    pub const fn last(lines: usize) -> Self {
+        Self {
+            lines,
+            since: None,
+            replica: None,
+            previous: false,
+        }
+    }
+
     fn part(&self) -> LogPart {
         LogPart {
             after: self.since,

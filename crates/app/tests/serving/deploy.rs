@@ -410,5 +410,13 @@ async fn the_operators_views_tell_of_steps_logs_and_deployments() {
     let statuses = world.app.deployment_statuses().await.unwrap();
     assert_eq!(statuses[0]["model"], "m");
     assert_eq!(statuses[0]["phase"], "ready");
-    assert!(world.app.replica_logs(model, 10).await.unwrap().is_empty());
+    let query = luthier_app::logs::LogsQuery::last(10);
+    assert!(
+        world
+            .app
+            .replica_logs(model, query)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
