@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 export PATH := $(CURDIR)/.venv/bin:$(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help setup build demo demo-stop lint test unit runner-test e2e test-images bench bench-env
+.PHONY: help setup build demo demo-stop lint test unit runner-test e2e test-faults test-images bench bench-env
 
 help: ## Show this list.
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,14 @@ e2e: setup ## The stock clients against a real server with real containers.
 	@scripts/setup test
 	cargo build --locked --bin luthier
 	scripts/e2e target/debug/luthier
+
+test-faults: setup ## What is killed, full, locked, slow, hostile: all of it, about 15 minutes.
+	@scripts/setup test
+	cargo build --locked --bin luthier
+	mkdir -p target/e2e-cache
+	LUTHIER_BINARY=$(CURDIR)/target/debug/luthier LUTHIER_TEST_CACHE=$(CURDIR)/target/e2e-cache \
+	  "$$(scripts/client-venv 3.14.1)" -m pytest -p no:cacheprovider \
+	  tests/e2e/faults tests/e2e/test_killed.py tests/e2e/test_under_load.py
 
 test-images: setup ## Every image, deep-learning (5 GB) too: what it promises, and a real model on it.
 	cargo build --locked --bin luthier

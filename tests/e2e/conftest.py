@@ -16,6 +16,10 @@ import harness  # noqa: E402 (needs the path)
 import packages  # noqa: E402
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: not part of `make test`; `make test-faults` runs it")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cgroup():
     """Removes the cgroup that this run's containers had theirs in."""

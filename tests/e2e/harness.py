@@ -67,15 +67,19 @@ def machine_layers(cache: Path, image: str, *more: str) -> Path:
 class Server:
     """`luthier serve` on a free port."""
 
-    def __init__(self, *flags: str, env: dict = None, cache: Path = CACHE):
+    def __init__(self, *flags: str, env: dict = None, cache: Path = CACHE, prepare=None):
         # Short, since paths of Unix sockets are.
         self.dir = Path(tempfile.mkdtemp(prefix="lt-"))
+        if prepare:
+            prepare(self.dir)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.token = "test-token-of-this-run"
         self.process = None
         self.env = env or {}
         self.cache = cache
+        # Names of the cgroups that were there before it.
+        self.others = {Path(path).name for path in cgroups()}
         self.start(*flags)
 
     def start(self, *flags: str) -> None:
@@ -157,6 +161,8 @@ class Server:
             [BINARY, "purge", "--data", str(self.data)], capture_output=True, text=True
         )
         assert purge.returncode == 0, purge.stderr
+        if self.data.is_mount():
+            subprocess.run(["umount", str(self.data)], check=True)
         left = leftovers(self.dir)
         assert not left, left
         for path in sorted(self.dir.rglob("*"), reverse=True):

@@ -168,6 +168,6 @@ impl App {
     pub(crate) async fn commit(&self, db: sqlx::Transaction<'_, sqlx::Sqlite>) -> Result<()> {
         db.commit()
             .await
-            .map_err(|e| Error::internal("committing a transaction", e))
+            .map_err(luthier_store::failed("committing a transaction"))
     }
 }

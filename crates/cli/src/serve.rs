@@ -46,6 +46,12 @@ pub(crate) struct Serve {
     /// revisions; 0 for none.
     #[arg(long, env = "LUTHIER_RECENT_ROWS")]
     recent_rows: Option<usize>,
+    /// Most connections at a time; past it clients are told to come again.
+    #[arg(long, env = "LUTHIER_MAX_CONNECTIONS")]
+    max_connections: Option<usize>,
+    /// Seconds a client may be silent when it is its turn to send or to read.
+    #[arg(long, env = "LUTHIER_CLIENT_TIMEOUT")]
+    client_timeout: Option<u64>,
     /// Package index to use instead of PyPI; may be https://USER:PASSWORD@HOST/simple.
     #[arg(long, env = "LUTHIER_INDEX_URL", hide_env_values = true)]
     index_url: Option<String>,
@@ -106,6 +112,8 @@ struct File {
     max_package_mib: Option<u64>,
     cpu_cap: Option<bool>,
     recent_rows: Option<usize>,
+    max_connections: Option<usize>,
+    client_timeout: Option<u64>,
     index_url: Option<String>,
     extra_index_urls: Vec<String>,
     index_credentials: Option<PathBuf>,
@@ -165,6 +173,14 @@ pub(crate) async fn run(args: Serve) -> Result<()> {
             .recent_rows
             .or(file.recent_rows)
             .unwrap_or(defaults.recent_rows),
+        max_connections: args
+            .max_connections
+            .or(file.max_connections)
+            .unwrap_or(defaults.max_connections),
+        client_timeout_seconds: args
+            .client_timeout
+            .or(file.client_timeout)
+            .unwrap_or(defaults.client_timeout_seconds),
         sources,
         registries,
         pause_after: args.pause_after,
@@ -192,7 +208,7 @@ fn read_file(path: Option<&Path>) -> Result<File> {
             )
             .hint(
                 "Keys: listen, data, cache_dir, load_timeout, predict_timeout, hang_timeout, \
-                 max_package_mib, cpu_cap, recent_rows, \
+                 max_package_mib, cpu_cap, recent_rows, max_connections, client_timeout, \
                  index_url, extra_index_urls, index_credentials, wheelhouse, offline, build_hosts, \
                  allowed_registries, registry_auth, audit_days.",
             )

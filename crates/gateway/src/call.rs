@@ -13,6 +13,11 @@ use luthier_types::{
 
 use crate::errors::runner_error;
 
+/// Where a table is predicted.
+pub(crate) const PREDICT: &str = "/predict";
+/// Below which hooks are called.
+pub(crate) const HOOKS: &str = "/custom-explain/";
+
 const TIMEOUT: HeaderName = HeaderName::from_static(TIMEOUT_HEADER);
 
 /// A request that can be sent more than once.
@@ -41,12 +46,12 @@ impl Call {
     }
 
     pub(crate) fn predict(inputs: &RecordBatch) -> Result<Self> {
-        Self::table("/predict".to_owned(), inputs)
+        Self::table(PREDICT.to_owned(), inputs)
     }
 
     /// The hook's name is part of the path, percent-encoded: names such as `Tree Shap` are usual.
     pub(crate) fn hook(name: &str, inputs: &RecordBatch) -> Result<Self> {
-        let mut path = "/custom-explain/".to_owned();
+        let mut path = HOOKS.to_owned();
         for byte in name.bytes() {
             if byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-') {
                 path.push(char::from(byte));
@@ -84,10 +89,12 @@ pub(crate) fn refusal(status: StatusCode, body: &[u8]) -> Option<Error> {
     }
     Some(match serde_json::from_slice::<RunnerError>(body) {
         Ok(error) => runner_error(&error),
-        Err(e) => Error::internal(
-            "reading the runner's answer",
-            format!("status {status} without an error in its body: {e}"),
-        ),
+        Err(e) => Error::new(
+            Code::InvalidPrediction,
+            format!("the replica answered with status {status} and without an error that is known"),
+        )
+        .hint("Look at the replica's log; something else answers in the runner's place.")
+        .source(e),
     })
 }
 

@@ -121,7 +121,7 @@ async fn ask(at: &RunnerAddress, call: &Call, deadline: Instant) -> Result<Answe
     match tokio::time::timeout_at(deadline.into(), work).await {
         Err(_) => Err(call::out_of_time()),
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Failure::TooLarge)) => Err(call::too_large(LIMIT)),
+        Ok(Err(Failure::TooLarge(limit))) => Err(call::too_large(limit)),
         Ok(Err(Failure::Connect(e) | Failure::Broken(e))) => Err(Error::new(
             Code::ModelUnavailable,
             "the replica does not answer",

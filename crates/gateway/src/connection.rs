@@ -21,7 +21,7 @@ use luthier_types::{RunnerAddress, runner::TIMING_HEADER};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
-use crate::timings::Inside;
+use crate::{call, timings::Inside};
 
 type Stream = Either<UnixStream, TcpStream>;
 type Driver = http1::Connection<TokioIo<Stream>, Full<Bytes>>;
@@ -46,8 +46,25 @@ pub(crate) enum Failure {
     Connect(Source),
     /// The connection broke before the answer was whole.
     Broken(Source),
-    /// The answer is larger than the limit.
-    TooLarge,
+    /// The answer is larger than this many bytes.
+    TooLarge(usize),
+}
+
+/// Largest answer of a hook, in bytes: read as JSON it takes many times as much.
+const HOOK_BYTES: usize = 16 << 20;
+/// Largest answer about the replica itself, and largest refusal, in bytes.
+const WORDS_BYTES: usize = 1 << 20;
+
+/// The most of an answer that is taken. What answers is the package's code as soon as that wants
+/// to, so no answer is larger than it has reason to be.
+fn bound(path: &str, limit: usize) -> usize {
+    if path == call::PREDICT {
+        limit
+    } else if path.starts_with(call::HOOKS) {
+        limit.min(HOOK_BYTES)
+    } else {
+        limit.min(WORDS_BYTES)
+    }
 }
 
 /// An open connection.
@@ -131,11 +148,17 @@ impl Connection {
         limit: usize,
     ) -> Result<Answer, Failure> {
         let Self { sender, driver, .. } = self;
+        let limit = bound(request.uri().path(), limit);
         let broken = |e: hyper::Error| Failure::Broken(e.into());
         let mut work = pin!(async {
             sender.ready().await.map_err(broken)?;
             let response = sender.send_request(request).await.map_err(broken)?;
             let status = response.status();
+            let limit = if status.is_success() {
+                limit
+            } else {
+                limit.min(WORDS_BYTES)
+            };
             let timing = response.headers().get(TIMING_HEADER);
             let timing = timing.and_then(|value| value.to_str().ok());
             let inside = timing.map(Inside::read).unwrap_or_default();
@@ -147,7 +170,7 @@ impl Connection {
                     continue;
                 };
                 if first.len() + rest.len() + data.len() > limit {
-                    return Err(Failure::TooLarge);
+                    return Err(Failure::TooLarge(limit));
                 }
                 // Most answers come in one piece, which need not be copied.
                 if first.is_empty() && rest.is_empty() {

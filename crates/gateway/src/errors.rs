@@ -7,9 +7,13 @@ use luthier_types::{
 
 use crate::call::out_of_time;
 
+/// Most bytes of a message of a package that are kept.
+const WORDS: usize = 4 * 1024;
+
 /// Maps an error of the runner, exhaustively: its code, the cause in plain words, the traceback as
 /// evidence and the next step.
 pub fn runner_error(error: &RunnerError) -> Error {
+    let error = &bounded(error);
     let (code, message, hint) = match error.kind {
         RunnerErrorKind::NoPackage => (
             Code::InvalidPackage,
@@ -110,6 +114,26 @@ pub fn runner_error(error: &RunnerError) -> Error {
         .map(Evidence::output)
         .unwrap_or_default();
     Error::new(code, message).hint(hint).evidence(evidence)
+}
+
+/// The error with nothing in it longer than a reader would follow: a package may raise whatever it
+/// likes, and what it raises is stored and shown.
+fn bounded(error: &RunnerError) -> RunnerError {
+    let cut = |text: &str| {
+        if text.len() <= WORDS {
+            return text.to_owned();
+        }
+        let end = (0..=WORDS).rev().find(|at| text.is_char_boundary(*at));
+        format!("{}…", &text[..end.unwrap_or(0)])
+    };
+    RunnerError {
+        kind: error.kind,
+        message: cut(&error.message),
+        exception: error.exception.as_deref().map(cut),
+        // Bounded where it becomes evidence, which keeps its end.
+        traceback: error.traceback.clone(),
+        module: error.module.as_deref().map(cut),
+    }
 }
 
 /// "`what` raised ValueError: the message", without saying the exception's name twice.

@@ -275,7 +275,7 @@ impl Model {
                     }
                     return Ok(Answer::Body(answer.body, serving));
                 }
-                Err(Failure::TooLarge) => return Err(call::too_large(self.options.max_answer)),
+                Err(Failure::TooLarge(limit)) => return Err(call::too_large(limit)),
                 Err(Failure::Connect(_)) => route.met(Met::Unreachable(replica)),
                 Err(Failure::Broken(e)) if route.is_broken() => return Err(ended(e)),
                 Err(Failure::Broken(e)) => {
@@ -309,7 +309,7 @@ impl Model {
                 }
                 return result;
             }
-            Err(Failure::TooLarge) => return result,
+            Err(Failure::TooLarge(_)) => return result,
             Err(Failure::Connect(e)) => {
                 tracing::warn!(%replica, error = %e, "replica cannot be reached");
             }

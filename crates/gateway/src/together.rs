@@ -94,7 +94,7 @@ async fn ask(
         },
         Err(Failure::Connect(_)) => return Ok(Err(Met::Unreachable(replica))),
         Err(Failure::Broken(_)) => return Ok(Err(Met::Broken(replica))),
-        Err(Failure::TooLarge) => Err(call::too_large(model.options.max_answer)),
+        Err(Failure::TooLarge(limit)) => Err(call::too_large(limit)),
     };
     let company = &mut model.state().company;
     Ok(match answer {

@@ -1,6 +1,7 @@
 //! Jobs, steps and log lines as they are stored.
 
 use jiff::Timestamp;
+pub(crate) use luthier_store::failed;
 use luthier_types::{Code, Error, JobId, JobStatus, Result};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -134,11 +135,6 @@ impl LogLine {
 
 pub(crate) fn cancelled() -> Error {
     Error::new(Code::Cancelled, "the job was cancelled")
-}
-
-/// Maps a database error, naming what was being done.
-pub(crate) fn failed(operation: &'static str) -> impl Fn(sqlx::Error) -> Error {
-    move |error| Error::internal(operation, error)
 }
 
 pub(crate) fn now() -> i64 {

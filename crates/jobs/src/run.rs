@@ -409,8 +409,7 @@ impl Run {
 
     async fn retry(&self, shared: &Shared, error: &Error, attempt: u32) -> Result<(), Left> {
         self.flush(shared).await?;
-        let doubled = self.options.retry_delay * 2_u32.pow(attempt.clamp(1, 10) - 1);
-        let delay = doubled.min(Duration::from_secs(60).max(self.options.retry_delay));
+        let delay = self.options.delay(attempt);
         let mut db = self.fenced(None).await?;
         sqlx::query(
             "UPDATE jobs SET status = 'RETRY', run_at = ?, error = ?, lease_owner = NULL,

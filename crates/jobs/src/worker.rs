@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use luthier_types::Result;
-use tokio::task::JoinSet;
+use luthier_types::{JobId, Result};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     Job, JobKind, Queue,
-    job::{failed, now},
+    job::{failed, now, text},
     run::Run,
 };
 
@@ -40,6 +40,9 @@ pub struct Pause {
     pub marker: PathBuf,
 }
 
+/// Longest wait before a further attempt, unless the first is longer.
+const LONGEST_DELAY: Duration = Duration::from_secs(60);
+
 /// Runs jobs of the registered kinds.
 pub struct Worker {
     queue: Queue,
@@ -60,6 +63,19 @@ impl Default for WorkerOptions {
             retry_delay: Duration::from_secs(1),
             pause_after: None,
         }
+    }
+}
+
+impl WorkerOptions {
+    /// The wait before a further attempt, of which `attempt` were made.
+    pub(crate) fn delay(&self, attempt: u32) -> Duration {
+        let doubled = self.retry_delay * 2_u32.pow(attempt.clamp(1, 10) - 1);
+        doubled.min(self.longest_delay())
+    }
+
+    /// The longest wait before an attempt.
+    fn longest_delay(&self) -> Duration {
+        LONGEST_DELAY.max(self.retry_delay)
     }
 }
 
@@ -84,11 +100,14 @@ impl Worker {
     /// given back, to be taken up by the next worker at once.
     pub async fn run(self, cancel: CancellationToken) {
         let mut running = JoinSet::new();
+        let mut jobs: HashMap<Id, JobId> = HashMap::new();
         loop {
             while running.len() < self.options.concurrency && !cancel.is_cancelled() {
-                match self.claim().await {
+                match self.claim(jobs.values()).await {
                     Ok(Some(job)) => {
-                        running.spawn(self.run_of(job, &cancel).run());
+                        let id = job.id;
+                        let task = running.spawn(self.run_of(job, &cancel).run());
+                        jobs.insert(task.id(), id);
                     }
                     Ok(None) => break,
                     Err(error) => {
@@ -101,10 +120,12 @@ impl Worker {
                 () = cancel.cancelled() => break,
                 () = self.queue.work.notified() => {}
                 () = tokio::time::sleep(self.options.poll) => {}
-                Some(ended) = running.join_next() => report(ended),
+                Some(ended) = running.join_next_with_id() => {
+                    jobs.remove(&report(ended));
+                }
             }
         }
-        while let Some(ended) = running.join_next().await {
+        while let Some(ended) = running.join_next_with_id().await {
             report(ended);
         }
     }
@@ -121,14 +142,21 @@ impl Worker {
     }
 
     /// Takes the next job that is due, free, and not behind another with its key.
-    async fn claim(&self) -> Result<Option<Job>> {
+    ///
+    /// The clock may have been set meanwhile. Set forward, it ends every lease at once, also those
+    /// of jobs that run here, which are therefore left out. Set back, it puts off every job; none
+    /// is ever put off for longer than [`LONGEST_DELAY`], so one that seems to be is due.
+    async fn claim(&self, running: impl Iterator<Item = &JobId>) -> Result<Option<Job>> {
         let now = now();
+        let running: Vec<String> = running.map(JobId::to_string).collect();
         let row = sqlx::query(
             "UPDATE jobs SET status = 'STARTED', attempt = attempt + 1, lease_owner = ?1,
                  lease_until = ?2, updated_at = ?3
              WHERE id = (
                  SELECT id FROM jobs AS candidate
-                 WHERE status IN ('PENDING', 'STARTED', 'RETRY') AND run_at <= ?3
+                 WHERE status IN ('PENDING', 'STARTED', 'RETRY')
+                     AND (run_at <= ?3 OR run_at > ?4)
+                     AND id NOT IN (SELECT value FROM json_each(?5))
                      AND (lease_until IS NULL OR lease_until < ?3)
                      AND (exclusive_key IS NULL OR NOT EXISTS (
                          SELECT 1 FROM jobs AS earlier
@@ -141,6 +169,8 @@ impl Worker {
         .bind(&self.owner)
         .bind(now + micros(self.options.lease))
         .bind(now)
+        .bind(now + micros(self.options.longest_delay()))
+        .bind(text(&running)?)
         .fetch_optional(&self.queue.pool)
         .await
         .map_err(failed("claiming a job"))?;
@@ -152,8 +182,13 @@ pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4)
 }
 
-fn report(ended: std::result::Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "a job's task ended badly; its lease will run out");
+/// Tells of a task that ended badly; gives which it was.
+fn report(ended: std::result::Result<(Id, ()), JoinError>) -> Id {
+    match ended {
+        Ok((id, ())) => id,
+        Err(error) => {
+            tracing::error!(%error, "a job's task ended badly; its lease will run out");
+            error.id()
+        }
     }
 }

@@ -387,6 +387,44 @@ async fn a_worker_that_lost_its_lease_writes_nothing_more() {
     assert_eq!(kind.undone.load(Ordering::SeqCst), 0);
 }
 
+/// What a step of the clock by so much does to everything stored, as seen after it.
+async fn step_clock(f: &Fixture, by: jiff::SignedDuration) {
+    let by = i64::try_from(by.as_micros()).unwrap();
+    sqlx::query("UPDATE jobs SET run_at = run_at - ?1, lease_until = lease_until - ?1")
+        .bind(by)
+        .execute(f.store.pool())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_clock_set_forward_starts_no_running_job_again() {
+    let f = Fixture::new().await;
+    let kind = Scripted::new(&["step"], |_, _| Step::Hang);
+    let id = f.enqueue("scripted", None).await;
+    let worker = start_worker(&f.queue, kind.clone(), options());
+    until("the step to run", async || kind.ran().len() == 1).await;
+    step_clock(&f, jiff::SignedDuration::from_hours(1)).await;
+    // The worker looks into the queue and takes what comes after it.
+    let unknown = f.enqueue("from the future", None).await;
+    finished(&f.queue, unknown).await;
+    assert_eq!(kind.ran(), ["step"], "not taken up a second time");
+    assert!(f.queue.cancel(id).await.unwrap());
+    assert_eq!(finished(&f.queue, id).await.status, JobStatus::Revoked);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_set_back_puts_no_job_off() {
+    let f = Fixture::new().await;
+    let kind = Scripted::new(&["step"], |_, _| Step::Give(Value::Null));
+    let id = f.enqueue("scripted", None).await;
+    step_clock(&f, jiff::SignedDuration::from_hours(-1)).await;
+    let worker = start_worker(&f.queue, kind, options());
+    assert_eq!(finished(&f.queue, id).await.status, JobStatus::Success);
+    worker.stop().await;
+}
+
 #[tokio::test]
 async fn undoing_is_tried_again_when_it_fails() {
     let f = Fixture::new().await;

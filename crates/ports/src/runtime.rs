@@ -54,6 +54,11 @@ pub struct ContainerSpec {
     pub rootfs: PathBuf,
     /// Directories mounted into it.
     pub mounts: Vec<Mount>,
+    /// Where on the host the socket is on which the program listens. It gets the listener, as
+    /// descriptor [`LISTENER`](luthier_types::runner::LISTENER), and nothing of the directory: it
+    /// can neither fill that nor put something else in the socket's place.
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
     /// Program and arguments.
     pub args: Vec<String>,
     /// Environment variables.

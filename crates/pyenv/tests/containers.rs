@@ -180,6 +180,7 @@ impl World {
                 ),
                 mount(env.to_owned(), container::ENV),
             ],
+            socket: None,
             args: [container::ENV_PYTHON, "-I", "-c", script]
                 .map(str::to_owned)
                 .to_vec(),

@@ -4,13 +4,18 @@ use std::{
     io::{self, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, RawFd},
         unix::{
             fs::{FileTypeExt as _, PermissionsExt as _},
             net::{UnixListener, UnixStream},
         },
     },
     time::Duration,
+};
+
+use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
+    sys::socket::{getsockopt, sockopt},
 };
 
 /// Where connections come from.
@@ -26,9 +31,11 @@ pub(crate) enum Conn {
 }
 
 impl Listener {
-    /// Listens on `unix:/path` or `tcp:host:port`.
+    /// Listens on `unix:/path`, `tcp:host:port`, or the Unix socket that was handed over as `fd:N`.
     pub(crate) fn bind(address: &str) -> io::Result<Self> {
-        if let Some(path) = address.strip_prefix("unix:") {
+        if let Some(number) = address.strip_prefix("fd:") {
+            handed_over(number).map(Self::Unix)
+        } else if let Some(path) = address.strip_prefix("unix:") {
             // A socket left by a runner that was killed.
             if fs_err::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket()) {
                 fs_err::remove_file(path)?;
@@ -47,7 +54,7 @@ impl Listener {
         } else {
             Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("`{address}` is neither unix:/path nor tcp:host:port"),
+                format!("`{address}` is neither unix:/path nor tcp:host:port nor fd:N"),
             ))
         }
     }
@@ -62,6 +69,30 @@ impl Listener {
             }
         }
     }
+}
+
+/// The listening socket with this descriptor.
+fn handed_over(number: &str) -> io::Result<UnixListener> {
+    let wrong = |why: String| {
+        let said = format!("descriptor `{number}` is not a socket to listen on: {why}");
+        io::Error::new(io::ErrorKind::InvalidInput, said)
+    };
+    let number: RawFd = number
+        .parse()
+        .map_err(|e: std::num::ParseIntError| wrong(e.to_string()))?;
+    if number <= 2 {
+        return Err(wrong("it is one of the three streams".to_owned()));
+    }
+    #[expect(unsafe_code, reason = "a descriptor is handed over as a number")]
+    // SAFETY: whoever starts the runner opened it for the runner alone, which takes it once.
+    let listener = unsafe { UnixListener::from_raw_fd(number) };
+    let listens = getsockopt(&listener, sockopt::AcceptConn);
+    if !listens.map_err(|e| wrong(e.to_string()))? {
+        return Err(wrong("nobody listens on it".to_owned()));
+    }
+    // Not for the programs that a package starts.
+    fcntl(&listener, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(listener)
 }
 
 impl AsFd for Listener {

@@ -104,10 +104,12 @@ pub(crate) fn filter() -> Result<LinuxSeccomp, OciSpecError> {
             .names(vec!["clone".to_owned()])
             .action(LinuxSeccompAction::ScmpActAllow)
             .args(vec![
+                // None of them may be set. `libcontainer` takes the mask from `value_two`, and not
+                // from `value` as other runtimes do; the other way round everything would pass.
                 LinuxSeccompArgBuilder::default()
                     .index(0usize)
-                    .value(CLONE_NAMESPACES)
-                    .value_two(0u64)
+                    .value(0u64)
+                    .value_two(CLONE_NAMESPACES)
                     .op(LinuxSeccompOperator::ScmpCmpMaskedEq)
                     .build()?,
             ])

@@ -21,6 +21,8 @@ use hyper::body::{Frame, SizeHint};
 const MOST: u64 = 512 * 1024 * 1024;
 /// Longest time this may take.
 const LONGEST: Duration = Duration::from_secs(30);
+/// A client that sends nothing for so long is taken to wait for the answer.
+const LULL: Duration = Duration::from_secs(1);
 
 /// A body that can be taken back from whoever stopped reading it.
 struct Lent(Arc<Mutex<Body>>);
@@ -44,7 +46,7 @@ pub(crate) async fn drain_refused(request: Request, next: Next) -> Response {
 
 async fn discard(mut rest: Lent) {
     let mut bytes = 0;
-    while let Some(Ok(frame)) = rest.frame().await {
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(LULL, rest.frame()).await {
         bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
         if bytes > MOST {
             return;

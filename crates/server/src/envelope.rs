@@ -62,7 +62,8 @@ const fn status(code: Code) -> StatusCode {
         Code::ModelStarting
         | Code::IndexUnreachable
         | Code::ImageUnavailable
-        | Code::ContainerFailed => StatusCode::SERVICE_UNAVAILABLE,
+        | Code::ContainerFailed
+        | Code::StorageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
@@ -92,10 +93,10 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let Self { error, status } = self;
         let said = headline(&error);
-        if error.code().fault() == Fault::Server {
-            tracing::error!(error = %error.chain(), "request failed");
-        } else {
-            tracing::debug!(error = %error.chain(), "request refused");
+        match error.code().fault() {
+            Fault::Server => tracing::error!(error = %error.chain(), "request failed"),
+            Fault::Operator => tracing::warn!(error = %error.chain(), "request failed"),
+            _ => tracing::debug!(error = %error.chain(), "request refused"),
         }
         let mut detail = json!({
             "code": status.as_u16(),

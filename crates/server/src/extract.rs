@@ -1,17 +1,18 @@
 //! Extractors whose rejections come in the error envelope.
 
 use axum::{
-    body::Bytes,
+    Extension, Router,
+    body::{Bytes, HttpBody as _},
     extract::{
-        FromRequest, FromRequestParts, Request,
+        DefaultBodyLimit, FromRequest, FromRequestParts, Request,
         rejection::{BytesRejection, FailedToBufferBody},
     },
-    http::request::Parts,
+    http::{StatusCode, request::Parts},
 };
 use luthier_types::{Code, Error};
 use serde::de::DeserializeOwned;
 
-use crate::envelope::Failure;
+use crate::{connections::fell_silent, envelope::Failure};
 
 /// A JSON body, whatever its content type says.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -20,9 +21,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(body_failure)?;
+        let Body(bytes) = Body::from_request(request, state).await?;
         parse_json(&bytes).map(Json).map_err(Failure::from)
     }
 }
@@ -48,8 +47,30 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        check_length(&request)?;
         let bytes = Bytes::from_request(request, state).await;
         bytes.map(Self).map_err(body_failure)
+    }
+}
+
+/// The most bytes of a body that a route takes.
+#[derive(Clone, Copy)]
+struct Most(u64);
+
+/// Bounds the bodies of `router`; where one of its routes has a bound already, that holds.
+pub(crate) fn bounded<S: Clone + Send + Sync + 'static>(router: Router<S>, most: u64) -> Router<S> {
+    let bytes = usize::try_from(most).unwrap_or(usize::MAX);
+    router
+        .layer(DefaultBodyLimit::max(bytes))
+        .layer(Extension(Most(most)))
+}
+
+/// Refuses a body by the length that it announces, before any of it is read.
+pub(crate) fn check_length(request: &Request) -> Result<(), Error> {
+    let most = request.extensions().get::<Most>();
+    match most {
+        Some(Most(most)) if request.body().size_hint().lower() > *most => Err(too_large()),
+        _ => Ok(()),
     }
 }
 
@@ -58,12 +79,22 @@ fn body_failure(rejection: BytesRejection) -> Failure {
         BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
             too_large().into()
         }
+        other if fell_silent(&other) => Failure::with_status(silent(), StatusCode::REQUEST_TIMEOUT),
         other => Error::new(
             Code::BadRequest,
             format!("the body could not be read: {}", other.body_text()),
         )
         .into(),
     }
+}
+
+/// The body stopped coming.
+pub(crate) fn silent() -> Error {
+    Error::new(
+        Code::BadRequest,
+        "the rest of the request's body did not come",
+    )
+    .hint("Send the body without pauses, or have the operator raise --client-timeout.")
 }
 
 /// The body passes the limit of its route.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod connections;
 pub mod doctor;
 mod drain;
 mod envelope;

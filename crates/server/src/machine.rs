@@ -272,6 +272,7 @@ impl Machine {
             id: ContainerId(format!("run-{}", Uuid::now_v7().simple())),
             rootfs: layers.rootfs.clone(),
             mounts,
+            socket: None,
             args: command,
             env,
             cwd: container::PACKAGE.into(),

@@ -4,7 +4,6 @@ use std::{any::Any, sync::Arc};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::{Method, StatusCode, Uri},
     middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse as _, Response},
@@ -18,15 +17,15 @@ use crate::{
     auth::require_token,
     drain::drain_refused,
     envelope::Failure,
+    extract::bounded,
     routes,
     seen::{Requests, audited, seen},
 };
 
 /// Every route of the server. All want the token but those of health.
 pub fn router(app: Arc<App>) -> Router {
-    let json_limit = usize::try_from(app.settings().max_json_bytes).unwrap_or(usize::MAX);
     let requests = Requests::default();
-    Router::new()
+    let routes = Router::new()
         .merge(routes::connection::routes())
         .merge(routes::audit::routes())
         .merge(routes::logs::routes())
@@ -48,8 +47,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(routes::oip::routes())
         .merge(routes::revisions::routes())
         .fallback(unknown_route)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(json_limit))
+        .method_not_allowed_fallback(wrong_method);
+    bounded(routes, app.settings().max_json_bytes)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(Arc::clone(&app), audited))
         .layer(from_fn_with_state(Arc::clone(&app), require_token))

@@ -12,9 +12,7 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::ListenerExt as _;
 use jiff::SignedDuration;
-
 use luthier_app::{App, Capacity, Deps, Settings, Token};
 use luthier_controllers::{DeploymentController, Deps as ControllerDeps};
 use luthier_gateway::Gateway;
@@ -25,7 +23,10 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use crate::machine::{Machine, MachineOptions, Registries, Sources};
+use crate::{
+    connections::{self, Limits},
+    machine::{Machine, MachineOptions, Registries, Sources},
+};
 
 /// Settings of a server. Secrets are among them, so they cannot be shown as a whole.
 #[derive(Clone)]
@@ -54,6 +55,10 @@ pub struct Config {
     pub metrics_token: Option<String>,
     /// Days that entries of the audit log are kept.
     pub audit_days: u32,
+    /// Most connections at a time.
+    pub max_connections: usize,
+    /// Seconds a client may be silent when it is its turn to send or to read.
+    pub client_timeout_seconds: u64,
     /// Where packages come from.
     pub sources: Sources,
     /// Where images come from beside the catalogue.
@@ -77,6 +82,8 @@ impl Default for Config {
             recent_rows: luthier_gateway::Options::default().recent_rows,
             metrics_token: None,
             audit_days: 365,
+            max_connections: 16_384,
+            client_timeout_seconds: 75,
             sources: Sources::default(),
             registries: Registries::default(),
             pause_after: None,
@@ -101,6 +108,10 @@ pub async fn run(config: Config) -> Result<()> {
     )?;
     let _alone = machine.lock_data()?;
     let listener = bind(&config.listen).await?;
+    let limits = Limits::new(
+        config.max_connections.max(1),
+        Duration::from_secs(config.client_timeout_seconds.max(1)),
+    );
     let token = admin_token(&config, &machine.data)?;
     let runner = machine.runner()?;
 
@@ -180,13 +191,11 @@ pub async fn run(config: Config) -> Result<()> {
 
     tracing::info!(address = %config.listen, data = %machine.data.display(), "serving");
     let stopped = Arc::clone(&app);
-    let router = crate::router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener.tap_io(no_delay), router)
-        .with_graceful_shutdown(async move {
-            signalled().await;
-            stopped.stop();
-        })
-        .await;
+    let signalled = async move {
+        signalled().await;
+        stopped.stop();
+    };
+    connections::serve(listener, crate::router(app), limits, signalled).await;
     stop.cancel();
     if tokio::time::timeout(Duration::from_secs(30), tasks.wait())
         .await
@@ -196,7 +205,7 @@ pub async fn run(config: Config) -> Result<()> {
     }
     store.close().await;
     tracing::info!("stopped; replicas keep running");
-    served.map_err(|e| Error::internal("serving", e))
+    Ok(())
 }
 
 async fn bind(address: &str) -> Result<TcpListener> {
@@ -210,13 +219,6 @@ async fn bind(address: &str) -> Result<TcpListener> {
     TcpListener::bind(parsed)
         .await
         .map_err(|e| wrong(format!("cannot listen on {address}: {e}")).source(e))
-}
-
-/// Small answers go out at once instead of waiting for more.
-fn no_delay(stream: &mut tokio::net::TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot switch off Nagle's algorithm");
-    }
 }
 
 /// The admin token: the given one, the kept one, or a new one that is printed once.

@@ -19,7 +19,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::{envelope::Failure, extract::too_large};
+use crate::{
+    connections::fell_silent,
+    envelope::Failure,
+    extract::{check_length, silent, too_large},
+};
 
 /// Chunks between the connection and the blob store.
 const CHUNKS: usize = 16;
@@ -34,6 +38,7 @@ impl<S: Send + Sync> FromRequest<S> for Upload {
     type Rejection = Failure;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        check_length(&request)?;
         let body = Multipart::from_request(request, state).await;
         body.map(Self).map_err(|e| {
             Error::new(
@@ -103,6 +108,9 @@ async fn forward(mut field: Field<'_>, sender: mpsc::Sender<io::Result<Bytes>>) 
 fn broken(error: MultipartError) -> Error {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return too_large();
+    }
+    if fell_silent(&error) {
+        return silent();
     }
     Error::new(
         Code::BadRequest,

@@ -3,7 +3,7 @@
 //! `message` and `hint` are public. The source chain is internal: it is logged once, where the
 //! error is handled, and never sent to a client; [`Error::chain`] is the only way to read it.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,8 @@ pub enum Code {
     RolloutHeld,
     /// A container could not be started for a reason of this machine.
     ContainerFailed,
+    /// The server cannot write what it has to keep: read-only, or locked by another process.
+    StorageUnavailable,
     /// The job was cancelled.
     Cancelled,
     /// A fault of the server.
@@ -81,7 +83,7 @@ pub enum Fault {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::NotFound,
@@ -103,6 +105,7 @@ impl Code {
         Self::Overloaded,
         Self::RolloutHeld,
         Self::ContainerFailed,
+        Self::StorageUnavailable,
         Self::Cancelled,
         Self::Internal,
     ];
@@ -129,9 +132,10 @@ impl Code {
             | Self::InvalidPrediction
             | Self::DeploymentTimeout
             | Self::PredictTimeout => Fault::Package,
-            Self::IndexUnreachable | Self::ImageUnavailable | Self::ContainerFailed => {
-                Fault::Operator
-            }
+            Self::IndexUnreachable
+            | Self::ImageUnavailable
+            | Self::ContainerFailed
+            | Self::StorageUnavailable => Fault::Operator,
             Self::Internal => Fault::Server,
         }
     }
@@ -142,6 +146,7 @@ impl Code {
             Self::IndexUnreachable
             | Self::ContainerFailed
             | Self::ImageUnavailable
+            | Self::StorageUnavailable
             | Self::ModelStarting
             | Self::Overloaded => true,
             Self::BadRequest
@@ -185,6 +190,34 @@ pub struct Error {
     source: Option<SharedSource>,
 }
 
+/// Why something cannot be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// There is no room.
+    Space,
+    /// It is read-only, or fails.
+    Writing,
+    /// Another process holds it.
+    Turn,
+}
+
+impl Lack {
+    /// The lack that some input or output in the chain of causes met.
+    fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            match error.downcast_ref::<io::Error>().map(io::Error::kind) {
+                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                    return Some(Self::Space);
+                }
+                Some(io::ErrorKind::ReadOnlyFilesystem) => return Some(Self::Writing),
+                _ => cause = error.source(),
+            }
+        }
+        None
+    }
+}
+
 impl Error {
     /// A failure with a code and its cause in plain words (public).
     pub fn new(code: Code, message: impl Into<String>) -> Self {
@@ -198,14 +231,46 @@ impl Error {
     }
 
     /// A fault of the server: `operation` says what was being done (public), `source` why it
-    /// failed (internal).
+    /// failed (internal). A disk that is full or read-only is no such fault, and is told as what it
+    /// is.
     pub fn internal(operation: impl fmt::Display, source: impl Into<Source>) -> Self {
+        let source = source.into();
+        if let Some(lack) = Lack::of(&*source) {
+            return Self::storage(lack, operation, source);
+        }
         Self::new(
             Code::Internal,
             format!("the server failed while {operation}"),
         )
         .hint("Look at the server's log for the cause; trying again may help.")
         .source(source)
+    }
+
+    /// Something could not be stored: `operation` says what was being done (public), `source` what
+    /// was met (internal).
+    pub fn storage(lack: Lack, operation: impl fmt::Display, source: impl Into<Source>) -> Self {
+        let (code, what, hint) = match lack {
+            Lack::Space => (
+                Code::CapacityExceeded,
+                "the server's disk is full",
+                "Free space on it, for example by deleting models and with `luthier envs gc`; then \
+                 ask again.",
+            ),
+            Lack::Writing => (
+                Code::StorageUnavailable,
+                "the server's disk is read-only or fails",
+                "Have the operator look at `dmesg`: after an error of the disk the system lets \
+                 nothing more be written.",
+            ),
+            Lack::Turn => (
+                Code::StorageUnavailable,
+                "the server's database is locked",
+                "Have the operator end what else has it open, such as a backup or a database shell.",
+            ),
+        };
+        Self::new(code, format!("{what}; it failed while {operation}"))
+            .hint(hint)
+            .source(source)
     }
 
     /// Adds the next step (public).

@@ -23,10 +23,8 @@ pub mod container {
     pub const CONFIG_DIR: &str = "/opt/luthier/config";
     /// The runner's configuration ([`crate::runner::RunnerConfig`] as JSON).
     pub const CONFIG: &str = "/opt/luthier/config/runner.json";
-    /// A writable directory shared with the host, holding only the runner's socket.
+    /// An empty directory, for runtimes that cannot hand over a socket.
     pub const SOCKET_DIR: &str = "/run/luthier";
-    /// The runner's socket.
-    pub const SOCKET: &str = "/run/luthier/runner.sock";
     /// The environment variable that tells a package its memory limit, in MiB. Programs that size
     /// themselves, as a Java virtual machine does, would take the host's memory for their own: the
     /// container sees no control groups.

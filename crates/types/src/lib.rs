@@ -24,7 +24,7 @@ mod units;
 pub use batching::{Batching, BatchingVerdict};
 pub use deployment::{ArtifactStatus, ArtifactType, DeploymentParams, DeploymentType, Phase};
 pub use digest::{Digest, EnvId, ParseDigestError};
-pub use error::{Code, Error, Fault, Result};
+pub use error::{Code, Error, Fault, Lack, Result};
 pub use evidence::{Evidence, Moment, signal_name};
 pub use ids::{
     BaselineId, DatasetId, DeploymentId, FileId, JobId, ModelId, OrgId, OutsideId, ProjectId,

@@ -19,6 +19,9 @@ pub const THREADS_ENV: &str = "OMP_NUM_THREADS";
 /// the model to be free, making frames, and in the model.
 pub const TIMING_HEADER: &str = "server-timing";
 
+/// The descriptor by which a program gets the socket that it listens on, opened for it.
+pub const LISTENER: i32 = 3;
+
 /// What a replica runs, wherever it runs.
 pub const COMMAND: [&str; 4] = [
     container::ENV_PYTHON,
@@ -60,7 +63,8 @@ pub struct InputColumn {
 pub struct RunnerConfig {
     /// Directory of the package.
     pub package: String,
-    /// `unix:/path` or `tcp:host:port` to listen on.
+    /// What to listen on: `unix:/path`, `tcp:host:port`, or `fd:N`, a listening Unix socket that
+    /// was handed over.
     pub listen: String,
     /// The model's inputs, in order.
     pub inputs: Vec<InputColumn>,

@@ -33,6 +33,7 @@ pub(crate) fn container(labels: &[(&str, String)]) -> ContainerSpec {
         id: ContainerId("r-1".to_owned()),
         rootfs: "/".into(),
         mounts: vec![],
+        socket: None,
         args: vec![],
         env: [].into(),
         cwd: "/".into(),

@@ -122,10 +122,10 @@ impl RunDir {
         let json = serde_json::to_vec(config)
             .map_err(|e| Error::internal("writing a replica's configuration", e))?;
         let write = || {
-            for (dir, mode) in [("config", 0o755), ("s", 0o777)] {
+            // Whoever the container runs as must be able to read its configuration, and no more.
+            for (dir, mode) in [("config", 0o755), ("s", 0o700)] {
                 let dir = self.0.join(dir);
                 fs_err::create_dir_all(&dir)?;
-                // Whoever the container runs as must get in, and make its socket.
                 fs_err::set_permissions(&dir, std::fs::Permissions::from_mode(mode))?;
             }
             fs_err::set_permissions(&self.0, std::fs::Permissions::from_mode(0o755))?;
@@ -170,7 +170,7 @@ impl RunDir {
 pub(super) fn runner_config(revision: &Revision, settings: &Settings) -> RunnerConfig {
     RunnerConfig {
         package: container::PACKAGE.to_owned(),
-        listen: format!("unix:{}", container::SOCKET),
+        listen: format!("fd:{}", runner::LISTENER),
         inputs: revision.inputs.clone(),
         outputs: revision.outputs.clone(),
         threads: settings.runner_threads,
@@ -205,8 +205,8 @@ pub(super) fn container_spec(
             mount(layout.runner(&revision.runner), container::RUNNER, true),
             mount(layout.package(&revision.package), container::PACKAGE, true),
             mount(dir.0.join("config"), container::CONFIG_DIR, true),
-            mount(dir.0.join("s"), container::SOCKET_DIR, false),
         ],
+        socket: Some(dir.socket()),
         args: runner::COMMAND.map(str::to_owned).into(),
         env: environment(resources, revision),
         cwd: container::PACKAGE.into(),

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -41,7 +41,7 @@ use luthier_types::{
     DeploymentType, Digest, EnvId, InputType, Limits, Mebibytes, Millicpu, ModelId, ModelSchema,
     ModelSpec, OutsideId, Phase, ProjectId, ReplicaId, Resources, Result, RevisionId,
     RunnerAddress, Scaling, Task,
-    layout::{CacheLayout, container},
+    layout::CacheLayout,
     runner::{InputColumn, Live, LoadPhase, Ready, RunnerError, RunnerErrorKind, STACKS_PATH},
     sizing::Usage,
 };
@@ -201,10 +201,8 @@ impl ContainerRuntime for Runtime {
             self.fake.exit(&spec.id, oom());
             return Ok(());
         }
-        let inside = Path::new(container::SOCKET_DIR);
-        let mount = spec.mounts.iter().find(|m| m.target == inside).unwrap();
-        assert!(!mount.read_only);
-        let socket = mount.source.join("runner.sock");
+        assert!(spec.mounts.iter().all(|mount| mount.read_only));
+        let socket = spec.socket.clone().unwrap();
         let listener = UnixListener::bind(&socket).unwrap();
         let (fake, id, path) = (self.fake.clone(), spec.id.clone(), socket.clone());
         let end: End = Arc::new(move || {
@@ -607,6 +605,7 @@ impl World {
             id: id.clone(),
             rootfs: "/".into(),
             mounts: vec![],
+            socket: None,
             args: vec![],
             env: BTreeMap::new(),
             cwd: "/".into(),

@@ -4,6 +4,7 @@
 
 mod calls;
 mod holding;
+mod hostile;
 mod joining;
 mod runner;
 mod splitting;

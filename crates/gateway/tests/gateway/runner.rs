@@ -47,6 +47,8 @@ pub(crate) enum Answer {
     Bytes(Vec<u8>),
     /// A refusal.
     Error(RunnerErrorKind),
+    /// A refusal with a message of so many bytes.
+    Rant(usize),
     /// A refusal when any input is negative, else as `Double`.
     Picky,
     /// The end of the connection when any input is negative, else as `Double`.
@@ -270,6 +272,11 @@ async fn serve(
     shared.running.fetch_sub(1, Ordering::SeqCst);
     if let Answer::Error(kind) = answer {
         return Ok(reply(false, &refusal(kind)));
+    }
+    if let Answer::Rant(length) = answer {
+        let mut rant = refusal(RunnerErrorKind::PredictRaised);
+        rant.message = "x".repeat(length);
+        return Ok(reply(false, &rant));
     }
     if let Some(hook) = path.strip_prefix("/custom-explain/") {
         let mut response = reply(true, &serde_json::json!({"hook": hook}));

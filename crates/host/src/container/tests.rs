@@ -12,6 +12,7 @@ fn spec() -> ContainerSpec {
         id: ContainerId("finite".to_owned()),
         rootfs: "/".into(),
         mounts: vec![],
+        socket: None,
         args: vec!["program".to_owned()],
         env: BTreeMap::new(),
         cwd: "/".into(),

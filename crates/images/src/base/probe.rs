@@ -124,6 +124,7 @@ pub(super) async fn ask(
             mount(&directory, container::CONFIG_DIR),
             mount(runner, container::RUNNER),
         ],
+        socket: None,
         args: [
             &*program.to_string_lossy(),
             "-s",

@@ -180,6 +180,7 @@ mod tests {
                 id: ContainerId(id.to_owned()),
                 rootfs: "/".into(),
                 mounts: vec![],
+                socket: None,
                 args: vec!["program".to_owned()],
                 env: BTreeMap::new(),
                 cwd: "/".into(),

@@ -198,6 +198,7 @@ impl Builder<'_> {
             id: ContainerId(format!("build-{}", unique.short())),
             rootfs: layout.rootfs(rootfs),
             mounts,
+            socket: None,
             args,
             env,
             cwd: "/".into(),

@@ -1,8 +1,14 @@
 //! What the shim asks of the host for itself: namespaces, limits, a loopback that is up.
 
-use std::os::fd::AsRawFd as _;
+use std::{
+    io,
+    os::{fd::AsRawFd as _, unix::net::UnixListener},
+    path::Path,
+};
 
+use luthier_types::runner::LISTENER;
 use nix::{
+    fcntl::{FcntlArg, FdFlag, fcntl},
     libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
@@ -77,6 +83,23 @@ fn loopback_up() -> nix::Result<()> {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
     };
     nix::errno::Errno::result(done).map(drop)
+}
+
+/// Listens at `path` for the container, which inherits the listener and never sees the path.
+pub(super) fn listen(path: &Path) -> Result<UnixListener, String> {
+    let listening = || {
+        match fs_err::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        if listener.as_raw_fd() != LISTENER {
+            return Err(io::Error::other("another file is open in its place"));
+        }
+        fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        Ok(listener)
+    };
+    listening().map_err(|e: io::Error| format!("cannot listen at {}: {e}", path.display()))
 }
 
 /// Makes the kernel spare the shim. After the container was made, which would inherit it.

@@ -109,12 +109,20 @@ fn start(dir: &Dir) -> Result<watch::Watch, String> {
     signals
         .thread_block()
         .map_err(|e| format!("cannot block signals: {e}"))?;
+    host::own_namespaces(stored.container.network == Network::Loopback)?;
+    // Within the container's network, and before any other file is open, so that it gets the
+    // descriptor it is known by.
+    let listener = match &stored.container.socket {
+        Some(socket) => Some(host::listen(socket)?),
+        None => None,
+    };
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .map_err(|e| format!("cannot watch signals: {e}"))?;
 
-    host::own_namespaces(stored.container.network == Network::Loopback)?;
     let root = rootfs::assemble(&stored, dir.path())?;
     let (output, init) = create(dir, &stored, &root)?;
+    // The container's alone from here on: who connects once it has ended is refused.
+    drop(listener);
     host::protect_from_oom();
     dir.write_running(init.as_raw().unsigned_abs())
         .map_err(|e| format!("cannot write the state directory: {e}"))?;
@@ -158,6 +166,8 @@ fn create(dir: &Dir, stored: &Stored, root: &Path) -> Result<(OwnedFd, Pid), Str
         .with_stdin(OwnedFd::from(null.into_file()))
         .with_stdout(write)
         .with_stderr(errors)
+        // The listener, if there is one, is the first after the three streams.
+        .with_preserved_fds(i32::from(stored.container.socket.is_some()))
         .with_root_path(dir.path().join("libcontainer"))
         .and_then(|builder| builder.as_init(&bundle).with_systemd(false).build());
     let mut container = made.map_err(|e| {

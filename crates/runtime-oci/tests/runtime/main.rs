@@ -6,4 +6,5 @@ mod closed;
 mod layers;
 mod life;
 mod limits;
+mod sockets;
 mod world;

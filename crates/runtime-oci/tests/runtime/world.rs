@@ -181,6 +181,7 @@ pub(crate) fn spec(id: &str, script: &str) -> ContainerSpec {
         id: ContainerId(id.to_owned()),
         rootfs: rootfs().to_owned(),
         mounts: vec![],
+        socket: None,
         args: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
         env: BTreeMap::new(),
         cwd: PathBuf::from("/"),

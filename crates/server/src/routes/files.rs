@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, sync::Arc};
 
-use axum::{Router, extract::DefaultBodyLimit, extract::State, routing::post};
+use axum::{Router, extract::State, routing::post};
 use luthier_app::{
     App,
     files::{CompleteUpload, InitUpload},
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     envelope::{Answer, data},
-    extract::Json,
+    extract::{Json, bounded},
     upload::{Fields, Upload},
     views,
 };
@@ -22,11 +22,10 @@ const OVERHEAD: u64 = 1024 * 1024;
 
 pub(crate) fn routes(app: &App) -> Router<Arc<App>> {
     let limit = app.settings().max_upload_bytes.saturating_add(OVERHEAD);
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    Router::new()
+    let uploads = Router::new()
         .route("/v3/files/upload", post(upload))
-        .route("/v3/files/multipart-upload", post(upload_part))
-        .layer(DefaultBodyLimit::max(limit))
+        .route("/v3/files/multipart-upload", post(upload_part));
+    bounded(uploads, limit)
         .route("/v3/files/multipart-init", post(init))
         .route("/v3/files/multipart-complete", post(complete))
 }

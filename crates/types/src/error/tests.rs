@@ -15,7 +15,7 @@ fn out_of_memory() -> Error {
         log: vec!["loading".into()],
         ..Evidence::default()
     })
-    .source(std::io::Error::other("secret-host refused"))
+    .source(io::Error::other("secret-host refused"))
 }
 
 #[test]
@@ -84,4 +84,23 @@ fn a_log_is_kept_in_bounded_lines() {
     let kept = Evidence::lines(log);
     assert_eq!((kept.len(), kept[0].as_str()), (50, "31"));
     assert!(kept[49].len() < 1010 && kept[49].ends_with('…'));
+}
+
+#[test]
+fn a_full_disk_is_told_as_what_it_is_however_deep_it_lies() {
+    let full = || io::Error::from(io::ErrorKind::StorageFull);
+    let wrapped = io::Error::other(full());
+    for source in [full(), wrapped] {
+        let error = Error::internal("storing a blob", source);
+        assert_eq!(error.code(), Code::CapacityExceeded);
+        assert_eq!(
+            error.message(),
+            "the server's disk is full; it failed while storing a blob"
+        );
+    }
+    let read_only = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+    let error = Error::internal("storing a blob", read_only);
+    assert_eq!(error.code(), Code::StorageUnavailable);
+    let other = io::Error::from(io::ErrorKind::NotFound);
+    assert_eq!(Error::internal("x", other).code(), Code::Internal);
 }
