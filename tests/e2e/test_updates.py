@@ -87,7 +87,7 @@ def test_limits_hold_an_update_until_it_is_approved(server, project, tmp_path):
     assert server.cli("approve", path).returncode == 1, "nothing is held any more"
 
     # What changes nothing is not held.
-    job = update(model, tmp_path / "r", OTHER + "\n# the same\n")
+    job = update(model, tmp_path / "r", OTHER + "\n    # the same\n")
     assert "0 % of the values change" in server.cli("jobs", str(job.id)).stdout
 
     held = server.cli("deploy", str(tmp_path / "q"), "--project", project.name, "--model", model.name, "--hold")
@@ -174,7 +174,7 @@ def test_a_manual_deployment_with_a_runner_elsewhere(server, project, tmp_path):
         with pytest.raises(Exception, match="not active"):
             scores(model)
         deployment.active = True
-        deployment.update(wait=True)
+        deployment.update().wait(interval=1)
         assert scores(model) == [20.0, 50.0, 80.0, 110.0]
         seen = next(d for d in server.get("/v1/deployments")["items"] if d["model_id"] == str(model.id))
         assert seen["runner_address"] == runner.url

@@ -1,9 +1,14 @@
 //! A model's history, and going back in it.
 
-use luthier_app::{deploy::Mode, revisions::Rollback, upkeep::KEPT_REVISIONS};
+use luthier_app::{
+    deploy::{DeployRequest, Mode},
+    revisions::Rollback,
+    upkeep::KEPT_REVISIONS,
+};
 use luthier_jobs::Job;
-use luthier_testkit::{Behaviour, GOOD_PACKAGE, NEW_IMAGE, World};
-use luthier_types::{Code, Error, JobStatus, ModelId};
+use luthier_store::rollouts::{self, Rollout};
+use luthier_testkit::{Behaviour, GOOD_PACKAGE, NEW_IMAGE, World, archive};
+use luthier_types::{Code, Comparison, Error, JobStatus, Limits, ModelId, RevisionId};
 use serde_json::{Value, json};
 
 use crate::{deploy, deployed};
@@ -240,4 +245,121 @@ async fn what_serves_is_kept_however_old() {
     assert_eq!(first["outcome"], "current");
     assert_eq!(history.len(), 101, "the hundred newest and what serves");
     assert!(world.app.revision(model, None).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_held_revision_is_kept_until_it_is_approved() {
+    let world = World::new().await;
+    let model = world.model("m").await;
+    world
+        .dataset(model, "d", "id,a,b,c,y\n1,1,2,x,3\n2,3,4,z,5\n")
+        .await;
+    deployed(&world, model).await;
+    let serving = made_of(&world, model).await;
+    let held = Error::new(Code::RolloutHeld, "it differs");
+    world.controller.behave(Behaviour::Fail(held));
+    let job = update(&world, model, 1, json!({})).await;
+    assert_eq!(job.error.unwrap().code(), Code::RolloutHeld);
+    assert_eq!(made_of(&world, model).await, serving, "the old one serves");
+    assert_eq!(outcomes(&world, model).await[0], (2, "held".to_owned()));
+    // All that it needs is kept, whatever is swept.
+    world.app.sweep().await.unwrap();
+    assert_eq!(world.layers("packages").len(), 2);
+    crate::data_trials::blobs(&world).await;
+
+    world.controller.behave(Behaviour::Serve);
+    let job = world.app.approve(model).await.unwrap();
+    let job = world.finished(job.id).await;
+    assert_eq!(job.status, JobStatus::Success, "{:?}", job.error);
+    assert_eq!(job.info["cause"], "approval of 2");
+    assert_ne!(made_of(&world, model).await, serving);
+    let error = world.app.approve(model).await.unwrap_err();
+    assert!(error.message().contains("no revision is held"), "{error}");
+}
+
+#[tokio::test]
+async fn a_rollout_takes_its_own_limits_or_those_of_the_deployment_and_an_approval_none() {
+    let world = World::new().await;
+    let model = world.model("m").await;
+    world
+        .dataset(model, "d", "id,a,b,c,y\n1,1,2,x,3\n2,3,4,z,5\n")
+        .await;
+    let refused = world.app.set_limits(model, Limits::default()).await;
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    deployed(&world, model).await;
+    let set = Limits {
+        max_decision_change: Some(0.1),
+        ..Limits::default()
+    };
+    world.app.set_limits(model, set).await.unwrap();
+    assert_eq!(world.app.limits(model).await.unwrap(), set);
+    let wrong = Limits {
+        max_decision_change: Some(2.0),
+        ..Limits::default()
+    };
+    let error = world.app.set_limits(model, wrong).await.unwrap_err();
+    assert_eq!(error.code(), Code::BadRequest);
+
+    let job = update(&world, model, 1, json!({})).await;
+    assert_eq!(stored(&world, &job).await.limits, set);
+    let held = Error::new(Code::RolloutHeld, "it differs");
+    world.controller.behave(Behaviour::Fail(held));
+    let own = Limits {
+        hold: true,
+        ..Limits::default()
+    };
+    let request = DeployRequest {
+        file_id: world.file(archive(&[("package.py", GOOD_PACKAGE)])).await,
+        deployment_params: None,
+        limits: Some(own),
+    };
+    let job = world
+        .app
+        .deploy_artifact(model, request, Mode::Update, false)
+        .await
+        .unwrap();
+    let job = world.finished(job.id).await;
+    let rollout = stored(&world, &job).await;
+    assert_eq!(rollout.limits, own);
+    assert!(rollout.sample.is_some(), "rows to compare it on");
+    world.controller.behave(Behaviour::Serve);
+    let job = world.app.approve(model).await.unwrap();
+    let job = world.finished(job.id).await;
+    assert_eq!(stored(&world, &job).await.limits, Limits::default());
+}
+
+async fn stored(world: &World, job: &Job) -> Rollout {
+    let mut db = world.store().read().await.unwrap();
+    let revision = RevisionId(job.id.0);
+    rollouts::get(&mut db, revision).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_job_tells_how_the_revision_differs() {
+    let mut world = World::without_worker().await;
+    let model = world.model("m").await;
+    let files = [("package.py", GOOD_PACKAGE)];
+    let first = deploy(&world, model, Mode::Add, &files, json!({})).await;
+    world.controller.behave(Behaviour::Hang);
+    world.work();
+    let job = first.unwrap().id;
+    let published = async || {
+        let steps = world.queue().steps(job).await.unwrap();
+        steps.iter().any(|s| s.name == "await_ready")
+    };
+    luthier_jobs::testing::until("it is published", published).await;
+    let found = Comparison::omitted(RevisionId::new(), "the inputs are others");
+    let mut db = world.store().write().await.unwrap();
+    rollouts::compared(&mut db, RevisionId(job.0), &found)
+        .await
+        .unwrap();
+    db.commit().await.unwrap();
+    world.controller.behave(Behaviour::Serve);
+    world.finished(job).await;
+    let detail = world.app.job_detail(job).await.unwrap();
+    let log = detail["log"].to_string();
+    assert!(log.contains("not compared: the inputs are others"), "{log}");
+    let extras = world.app.job(job, true).await.unwrap()["extras"].take();
+    let told = &extras["await_ready"]["result"]["comparison"]["omitted"][0];
+    assert_eq!(told, "the inputs are others");
 }

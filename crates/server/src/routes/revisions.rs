@@ -9,9 +9,9 @@ use axum::{
     routing::{get, post},
 };
 use luthier_app::{App, revisions::Rollback};
-use luthier_types::{Limits, ModelId, RevisionId};
-use serde::Deserialize;
-use serde_json::json;
+use luthier_types::{Code, Error, Limits, ModelId, Result, RevisionId};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
 
 use crate::{
     envelope::{Answer, accepted, data},
@@ -50,8 +50,9 @@ async fn history(State(app): State<Arc<App>>, Path(model): Path<ModelId>) -> Ans
 async fn roll_back(
     State(app): State<Arc<App>>,
     Path(model): Path<ModelId>,
-    Json(request): Json<Rollback>,
+    Json(body): Json<Map<String, Value>>,
 ) -> Answer {
+    let request: Rollback = object(body)?;
     Ok(accepted(json!(app.roll_back(model, request).await?)))
 }
 
@@ -66,7 +67,16 @@ async fn limits(State(app): State<Arc<App>>, Path(model): Path<ModelId>) -> Answ
 async fn set_limits(
     State(app): State<Arc<App>>,
     Path(model): Path<ModelId>,
-    Json(limits): Json<Limits>,
+    Json(body): Json<Map<String, Value>>,
 ) -> Answer {
+    let limits: Limits = object(body)?;
     Ok(data(app.set_limits(model, limits).await?))
+}
+
+/// A body that is an object: a list would be read as the fields in their order.
+fn object<T: DeserializeOwned>(body: Map<String, Value>) -> Result<T> {
+    serde_json::from_value(Value::Object(body)).map_err(|e| {
+        Error::new(Code::BadRequest, format!("the body does not fit: {e}"))
+            .hint("docs/updates.md has the fields.")
+    })
 }

@@ -12,6 +12,7 @@ mod refusals;
 mod seeing;
 mod starting;
 mod timing;
+mod updates;
 mod wire;
 
 use std::sync::Arc;

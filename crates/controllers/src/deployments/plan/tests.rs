@@ -511,3 +511,34 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_runner_outside_is_one_replica_and_what_serves_keeps_all_of_its_own() {
+    let a = template(1, 256);
+    let outside = Template {
+        outside: Some(OutsideId(uuid::Uuid::from_u128(7))),
+        ..a
+    };
+    let mut world = World::new(Some(a), 3);
+    world.settle();
+    world.want(|d| d.template = Some(outside));
+    let plan = world.pass();
+    assert_eq!((world.count(a), world.count(outside)), (3, 1));
+    assert_eq!(plan.traffic.len(), 3, "until it has proven itself");
+    world.die(outside);
+    let plan = world.pass();
+    assert_eq!((world.count(a), plan.traffic.len()), (3, 3));
+    assert_eq!(plan.phase, Phase::Failed);
+    world.want(|_| {});
+    let plan = world.settle();
+    assert_eq!((world.count(a), world.count(outside)), (0, 1));
+    assert_eq!((plan.traffic.len(), plan.phase), (1, Phase::Ready));
+    // And back: the one serves until there are as many containers as wanted.
+    world.want(|d| d.template = Some(a));
+    world.pass();
+    world.all_ready(a);
+    let plan = world.pass();
+    assert_eq!((world.count(a), plan.traffic.len()), (3, 1));
+    world.all_ready(a);
+    assert_eq!(world.pass().traffic.len(), 3);
+}
