@@ -162,7 +162,9 @@ class Server:
         )
         assert purge.returncode == 0, purge.stderr
         if self.data.is_mount():
-            subprocess.run(["umount", str(self.data)], check=True)
+            # Whoever has just ended may still keep it busy.
+            unmount = ["umount", str(self.data)]
+            wait_for(lambda: subprocess.run(unmount, capture_output=True).returncode == 0, "umount")
         left = leftovers(self.dir)
         assert not left, left
         for path in sorted(self.dir.rglob("*"), reverse=True):

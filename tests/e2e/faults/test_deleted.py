@@ -44,7 +44,12 @@ def test_deleted_in_the_middle_of_a_step(own_server, tmp_path, step):
         120,
     )
     assert ended["status"] == "SUCCESS", ended
-    assert server.get(f"/v3/jobs/{job.id}")["status"] in ("REVOKED", "FAILURE", "SUCCESS")
+    # It finds its model gone at its next step.
+    harness.wait_for(
+        lambda: server.get(f"/v3/jobs/{job.id}")["status"] in ("REVOKED", "FAILURE", "SUCCESS"),
+        "the deployment to end",
+        120,
+    )
     assert server.call("GET", f"/v3/models/{model.id}")[0] == 404
     harness.wait_for(lambda: gone(server), "every trace to go")
 
