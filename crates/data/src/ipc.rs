@@ -20,6 +20,9 @@ pub fn table_bytes(batch: &RecordBatch) -> usize {
         .fold(0, usize::saturating_add)
 }
 
+/// What to do about an answer that no runner gives.
+const HINT: &str = "Look at the replica's log; something else answers in the runner's place.";
+
 /// The table as one Arrow IPC stream.
 ///
 /// # Errors
@@ -47,6 +50,7 @@ pub fn from_ipc(bytes: Bytes) -> Result<RecordBatch, Error> {
                 Code::InvalidPrediction,
                 "the model's answer is a damaged Arrow IPC stream",
             )
+            .hint(HINT)
         },
     )
 }
@@ -57,6 +61,7 @@ fn decode(bytes: Bytes) -> Result<RecordBatch, Error> {
             Code::InvalidPrediction,
             "the model's answer is not an Arrow IPC stream",
         )
+        .hint(HINT)
         .source(e)
     };
     let mut buffer = Buffer::from(bytes);

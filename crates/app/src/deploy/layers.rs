@@ -116,11 +116,17 @@ fn place(staging: &Path, layer: &Path) -> std::io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     close(staging)?;
+    // On the disk before it has its name, and the name before the step is recorded: after a loss of
+    // power there would else be a layer of empty files, which nobody would make again.
+    nix::unistd::syncfs(fs::File::open(staging)?)?;
     match fs::rename(staging, layer) {
         // Another job with the same package was faster.
-        Err(_) if layer.exists() => fs::remove_dir_all(staging),
-        renamed => renamed,
+        Err(_) if layer.exists() => return fs::remove_dir_all(staging),
+        renamed => renamed?,
     }
+    layer
+        .parent()
+        .map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
 }
 
 /// Takes away the right to write every file below `dir`. Directories stay writable for their
