@@ -29,9 +29,8 @@ async fn the_container_is_closed_and_made_of_the_revisions_layers() {
     world.deploy(revision, 1).await;
     world.settled().await;
     let spec = world.runtime.fake.specs().remove(0);
-    let writable: Vec<_> = spec.mounts.iter().filter(|m| !m.read_only).collect();
-    assert_eq!(writable.len(), 1);
-    assert_eq!(writable[0].target.to_str(), Some("/run/luthier"));
+    assert!(spec.mounts.iter().all(|m| m.read_only));
+    assert!(spec.socket.is_some_and(|s| s.ends_with("runner.sock")));
     assert_eq!(spec.network, luthier_ports::Network::Loopback);
     assert_eq!(spec.memory, Mebibytes(256));
     let config = spec
@@ -41,7 +40,10 @@ async fn the_container_is_closed_and_made_of_the_revisions_layers() {
         .unwrap();
     let json = std::fs::read(config.source.join("runner.json")).unwrap();
     let config: luthier_types::runner::RunnerConfig = serde_json::from_slice(&json).unwrap();
-    assert_eq!(config.listen, "unix:/run/luthier/runner.sock");
+    assert_eq!(
+        config.listen,
+        format!("fd:{}", luthier_types::runner::LISTENER)
+    );
     assert_eq!(config.outputs, ["y"]);
     world.stop().await;
 }

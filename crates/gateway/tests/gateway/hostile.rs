@@ -103,10 +103,10 @@ async fn no_more_is_read_than_an_answer_has_reason_to_be() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "0"),
     ] {
         let hostile = Endless::start(head, piece);
-        let began = Instant::now();
-        let deadline = began + Duration::from_secs(20);
-        client::ready(&hostile.address, deadline).await.unwrap_err();
-        assert!(began.elapsed() < Duration::from_secs(10), "{head}{piece}");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let error = client::ready(&hostile.address, deadline).await.unwrap_err();
+        // It is a bound that ended it, not the deadline.
+        assert_ne!(error.code(), Code::PredictTimeout, "{head}{piece}");
         let sent = hostile.sent.load(Ordering::Relaxed);
         assert!(sent < 4 << 20, "{head}{piece}: {sent}");
     }
