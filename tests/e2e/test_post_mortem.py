@@ -120,7 +120,8 @@ def test_a_replica_that_does_not_come_up(server, project, tmp_path, case):
     print(message)
     assert error["code"] == code
     seen = error["evidence"]
-    assert seen["phase"] == phase
+    # Of a process that ends at once nobody may have seen that it had come to loading.
+    assert seen["phase"] in {phase, "importing" if when == "load" else phase}
     assert {key: seen.get(key) for key in evidence} == evidence
     assert seen["memory_limit"] == 256 << 20 and seen["memory_peak"] > 5 << 20
     assert "the last words" in seen["log"], "the end of the log is there"
@@ -129,7 +130,7 @@ def test_a_replica_that_does_not_come_up(server, project, tmp_path, case):
     assert error["hint"]
     # It is kept for whoever asks later, though the deployment is gone.
     (kept,) = server.get(f"/v1/models/{model.id}/failures")["items"]
-    assert kept["error"]["message"] == error["message"] and kept["phase"] == phase
+    assert kept["error"]["message"] == error["message"] and kept["phase"] == seen["phase"]
 
 
 @pytest.mark.parametrize("when", ["import", "load", "predict"])

@@ -371,6 +371,8 @@ impl Life {
 
     async fn facts(&self, moment: Moment) -> Facts {
         let id = spec::container_id(self.id.replica);
+        // What it has just written may be on its way to the log.
+        sleep(self.deps.settings.poll).await;
         let log = self.deps.runtime.logs(&id, LOG_LINES).await;
         let status = self.deps.runtime.status(&id).await.ok().flatten();
         // It may have been resized since it started.
