@@ -108,7 +108,8 @@ async fn no_more_is_read_than_an_answer_has_reason_to_be() {
         // It is a bound that ended it, not the deadline.
         assert_ne!(error.code(), Code::PredictTimeout, "{head}{piece}");
         let sent = hostile.sent.load(Ordering::Relaxed);
-        assert!(sent < 4 << 20, "{head}{piece}: {sent}");
+        // A MiB at most; one that comes in chunks of one byte takes six times as much.
+        assert!(sent < 8 << 20, "{head}{piece}: {sent}");
     }
 }
 
