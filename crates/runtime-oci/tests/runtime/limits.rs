@@ -76,6 +76,7 @@ async fn what_it_uses_is_counted_while_it_runs() {
     let script = "head -c 20000000 /dev/zero | tail -n 1 >/dev/null; i=0; \
                   while [ $i -lt 100000 ]; do i=$((i+1)); done; echo ready; exec sleep 1000";
     let id = world.start(&spec("used", script)).await;
+    world.line(&id, "ready").await;
     let status = world.runtime.status(&id).await.unwrap().unwrap();
     let (now, peak) = (status.memory.unwrap(), status.memory_peak.unwrap());
     assert!(peak >= 20 * MIB && peak > now, "peak {peak}, now {now}");
