@@ -3,11 +3,14 @@
 //! `message` and `hint` are public. The source chain is internal: it is logged once, where the
 //! error is handled, and never sent to a client; [`Error::chain`] is the only way to read it.
 
-use std::{borrow::Cow, error::Error as StdError, fmt, io, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, last_bytes};
+use crate::{
+    evidence::{Evidence, last_bytes},
+    lack::Lack,
+};
 
 /// Shorthand for results with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -188,34 +191,6 @@ pub struct Error {
     evidence: Box<Evidence>,
     #[serde(skip)]
     source: Option<SharedSource>,
-}
-
-/// Why something cannot be stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lack {
-    /// There is no room.
-    Space,
-    /// It is read-only, or fails.
-    Writing,
-    /// Another process holds it.
-    Turn,
-}
-
-impl Lack {
-    /// The lack that some input or output in the chain of causes met.
-    fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
-        let mut cause = Some(error);
-        while let Some(error) = cause {
-            match error.downcast_ref::<io::Error>().map(io::Error::kind) {
-                Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                    return Some(Self::Space);
-                }
-                Some(io::ErrorKind::ReadOnlyFilesystem) => return Some(Self::Writing),
-                _ => cause = error.source(),
-            }
-        }
-        None
-    }
 }
 
 impl Error {

@@ -10,6 +10,7 @@ mod error;
 mod evidence;
 mod ids;
 mod job;
+mod lack;
 pub mod layout;
 mod model;
 mod names;
@@ -24,13 +25,14 @@ mod units;
 pub use batching::{Batching, BatchingVerdict};
 pub use deployment::{ArtifactStatus, ArtifactType, DeploymentParams, DeploymentType, Phase};
 pub use digest::{Digest, EnvId, ParseDigestError};
-pub use error::{Code, Error, Fault, Lack, Result};
+pub use error::{Code, Error, Fault, Result};
 pub use evidence::{Evidence, Moment, signal_name};
 pub use ids::{
     BaselineId, DatasetId, DeploymentId, FileId, JobId, ModelId, OrgId, OutsideId, ProjectId,
     ReplicaId, RevisionId, UserId,
 };
 pub use job::{EnvType, JobStatus};
+pub use lack::Lack;
 pub use model::{Column, DataType, InputType, ModelSchema, ModelSpec, Task};
 pub use names::check_name;
 pub use requirements::{Include, RequirementFiles, include, logical_lines};

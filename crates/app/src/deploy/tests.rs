@@ -1,9 +1,9 @@
 //! Tests of the pure parts of a deploy request.
 
-use luthier_types::{Mebibytes, Millicpu, Scaling};
+use luthier_types::{ArtifactType, DeploymentType, Mebibytes, Millicpu, Scaling};
 use serde_json::json;
 
-use super::*;
+use super::{wanted::Wanted, *};
 
 fn intent() -> Intent {
     Intent {

@@ -17,6 +17,7 @@
 mod adopt;
 mod batching;
 mod comparison;
+mod end;
 mod failed;
 mod failure;
 mod kept;

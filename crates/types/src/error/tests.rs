@@ -1,5 +1,7 @@
 //! The public text holds all four things and never the internal cause.
 
+use std::io;
+
 use super::*;
 
 fn out_of_memory() -> Error {
