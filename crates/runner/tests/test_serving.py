@@ -390,7 +390,7 @@ def test_chunked_and_pipelined_requests(plain):
         + b"GET /v2/health/live?x=1 HTTP/1.1\r\nconnection: close\r\n\r\n",
         finish=False,
     )  # fmt: skip
-    assert out.count(b"HTTP/1.1 200 OK") == 3 and out.endswith(b'{"live":true}')
+    assert out.count(b"HTTP/1.1 200 OK") == 3 and b'\r\n\r\n{"live":true,' in out
 
 
 def test_expect_continue(plain):
