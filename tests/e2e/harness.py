@@ -192,15 +192,22 @@ def process_is_there(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def cgroup_parents() -> list:
+    """The cgroup above those of this run's containers, in each hierarchy. Containers that end at
+    the same time take their cgroups with them, which `os.walk` bears and `Path.glob` does not."""
+    walked = os.walk("/sys/fs/cgroup")
+    return [Path(place, CGROUP_PARENT) for place, inside, _ in walked if CGROUP_PARENT in inside]
+
+
 def cgroups() -> set:
     """Every cgroup of a container of this run."""
     found = set()
-    for root in Path("/sys/fs/cgroup").glob(f"**/{CGROUP_PARENT}"):
-        found.update(str(path) for path in root.iterdir() if path.is_dir())
+    for parent in cgroup_parents():
+        found.update(str(path) for path in parent.iterdir() if path.is_dir())
     return found
 
 
 def remove_cgroup_parent() -> None:
     """Removes the cgroup above those of containers; fails when one is left."""
-    for root in Path("/sys/fs/cgroup").glob(f"**/{CGROUP_PARENT}"):
-        root.rmdir()
+    for parent in cgroup_parents():
+        parent.rmdir()
