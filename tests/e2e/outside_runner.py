@@ -1,6 +1,7 @@
 """The runner's contract as an operator may speak it: a small HTTP server of one's own.
 
-outside_runner.py PORT FACTOR COLUMN: answers COLUMN = FACTOR * (2 a + b).
+outside_runner.py PORT FACTOR COLUMN: answers COLUMN = FACTOR * (2 a + b), and at /traceparents the
+headers of that name that it was sent.
 """
 
 import http.server
@@ -10,6 +11,7 @@ import sys
 
 import pyarrow as pa
 
+TRACEPARENTS = []
 PORT, FACTOR, COLUMN = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
 
 
@@ -24,6 +26,8 @@ class Runner(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
+        if self.path == "/traceparents":
+            return self.answer(json.dumps(TRACEPARENTS).encode())
         ready = {
             "phase": "ready",
             "import_seconds": None,
@@ -36,6 +40,7 @@ class Runner(http.server.BaseHTTPRequestHandler):
         self.answer(json.dumps(ready).encode())
 
     def do_POST(self):
+        TRACEPARENTS.append(self.headers["traceparent"])
         body = self.rfile.read(int(self.headers["Content-Length"]))
         rows = pa.ipc.open_stream(body).read_all().to_pydict()
         values = [FACTOR * (2 * a + b) for a, b in zip(rows["a"], rows["b"])]

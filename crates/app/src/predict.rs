@@ -1,5 +1,7 @@
 //! Predict: a table in, a table out, in whatever forms, with the database out of the way.
 
+mod body;
+
 use std::{sync::Arc, time::Instant};
 
 use arrow_array::RecordBatch;
@@ -8,9 +10,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use luthier_data::{Format, empty_table, read_table, write_table};
 use luthier_gateway::{Part, Timings};
-use luthier_types::{Code, Error, ModelId, Result};
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use luthier_types::{Code, Error, Result};
 
 use crate::{App, names::ModelRef, serving::Serving, spool::heavy};
 
@@ -38,25 +38,6 @@ pub struct Predict {
     pub chunk_size: Option<u64>,
 }
 
-/// A JSON body. The rows stay text until the model's columns are known.
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(default)]
-    model_id: Option<ModelId>,
-    #[serde(borrow)]
-    data: &'a RawValue,
-    #[serde(default)]
-    chunk_size: Option<u64>,
-}
-
-/// A request whose model is known.
-struct Asked {
-    serving: Arc<Serving>,
-    rows: Bytes,
-    format: Format,
-    chunk: usize,
-}
-
 impl App {
     /// Predicts the rows of a request and appends the answer to `out`: the outputs of each row, in
     /// order; as JSON, an array of objects. Where the time goes is added to `timings`.
@@ -74,13 +55,17 @@ impl App {
         let deadline = Instant::now() + self.deps.settings.predict_timeout;
         let answer_form = request.answer;
         let parsing = timings.start(Part::Parse);
-        let asked = self.asked(request).await?;
-        let serving = Arc::clone(&asked.serving);
+        let model = match (&request.model, request.format) {
+            (Some(model), _) => self.model_id(model).await?,
+            (None, Format::Json) => body::model(&request.body)?.ok_or_else(unnamed)?,
+            (None, _) => return Err(unnamed()),
+        };
+        let serving = self.serving(model).await?;
         let answering = async {
-            let rows = self.rows(&asked).await?;
+            let (rows, chunk) = self.rows(&serving, request).await?;
             drop(parsing);
             let answer = self
-                .predict_rows(&asked.serving, rows, asked.chunk, deadline, timings)
+                .predict_rows(&serving, rows, chunk, deadline, timings)
                 .await?;
             let _encoding = timings.start(Part::Encode);
             if answer.num_rows() > HEAVY_ROWS {
@@ -97,63 +82,27 @@ impl App {
         serving.metrics.predict.counted(answering).await
     }
 
-    /// The model, the text of the rows and the size of chunks that a request has.
-    async fn asked(&self, request: Predict) -> Result<Asked> {
-        let Predict {
-            model,
-            body,
-            format,
-            mut chunk_size,
-            ..
-        } = request;
-        let (model, rows) = if format == Format::Json {
-            let json: Body<'_> = serde_json::from_slice(&body).map_err(malformed)?;
-            chunk_size = chunk_size.or(json.chunk_size);
-            let model = self.one_model(model, json.model_id).await?;
-            (model, body.slice_ref(json.data.get().as_bytes()))
-        } else {
-            (self.one_model(model, None).await?, body)
-        };
-        Ok(Asked {
-            chunk: chunk(chunk_size)?,
-            serving: self.serving(model).await?,
-            rows,
-            format,
-        })
-    }
-
-    /// The rows as a table of the model's inputs.
-    async fn rows(&self, asked: &Asked) -> Result<RecordBatch> {
+    /// The rows as a table of the model's inputs, and how many the model is to be given at once.
+    async fn rows(&self, serving: &Arc<Serving>, request: Predict) -> Result<(RecordBatch, usize)> {
         let bounds = self.deps.settings.table_bounds;
-        let (rows, format) = (asked.rows.clone(), asked.format);
-        if rows.len() > HEAVY {
-            let serving = Arc::clone(&asked.serving);
-            heavy(move || read_table(rows, format, &serving.parser, bounds)).await
-        } else {
-            read_table(rows, format, &asked.serving.parser, bounds)
-        }
-    }
-
-    /// The one model that a request names, beside its body or in it.
-    async fn one_model(
-        &self,
-        beside: Option<ModelRef>,
-        within: Option<ModelId>,
-    ) -> Result<ModelId> {
-        let beside = match beside {
-            Some(model) => Some(self.model_id(&model).await?),
-            None => None,
+        let is_heavy = request.body.len() > HEAVY;
+        let serving = Arc::clone(serving);
+        let read = move || {
+            let Predict {
+                body,
+                format,
+                chunk_size,
+                ..
+            } = request;
+            if format == Format::Json {
+                let (rows, within) = body::rows(&body, &serving)?;
+                Ok((rows, chunk(chunk_size.or(within))?))
+            } else {
+                let rows = read_table(body, format, &serving.parser, bounds)?;
+                Ok((rows, chunk(chunk_size)?))
+            }
         };
-        match (beside, within) {
-            (Some(one), Some(other)) if one != other => Err(Error::new(
-                Code::BadRequest,
-                "the body names another model than the address",
-            )
-            .hint("Leave `model_id` out of the body.")),
-            (Some(model), _) | (None, Some(model)) => Ok(model),
-            (None, None) => Err(Error::new(Code::BadRequest, "the request names no model")
-                .hint("Give `model_id`: in the body, if it is JSON, or else in the query string.")),
-        }
+        if is_heavy { heavy(read).await } else { read() }
     }
 
     /// The model's answer to `rows`, asked at most `chunk` at a time.
@@ -216,10 +165,7 @@ fn chunk(asked: Option<u64>) -> Result<usize> {
     }
 }
 
-fn malformed(error: serde_json::Error) -> Error {
-    Error::new(
-        Code::BadRequest,
-        format!("the body is not a predict request: {error}"),
-    )
-    .hint("Send {\"model_id\": …, \"data\": [{column: value, …}, …]}.")
+fn unnamed() -> Error {
+    Error::new(Code::BadRequest, "the request names no model")
+        .hint("Give `model_id`: in the body, if it is JSON, or else in the query string.")
 }

@@ -25,6 +25,7 @@ mod scale;
 mod serve;
 mod size;
 mod status;
+mod traces;
 mod upkeep;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -32,6 +33,12 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use client::{Client, Connection};
 use luthier_types::{Error, Result};
+use traces::Traces;
+use tracing::Metadata;
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::filter_fn, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 /// Runs every machine-learning model in its own container with its own dependencies, and explains its
 /// predictions.
@@ -98,7 +105,6 @@ fn main() -> ExitCode {
     if let Command::Shim { dir } = &cli.command {
         return luthier_runtime_oci::shim_main(dir);
     }
-    start_log();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -106,6 +112,18 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let traces = match &cli.command {
+        Command::Serve(_) => Traces::from_env(runtime.handle()),
+        _ => Ok(None),
+    };
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(error) => {
+            output::failure(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    start_log(traces.as_ref());
     match runtime.block_on(dispatch(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -147,15 +165,22 @@ async fn dispatch(cli: Cli) -> Result<()> {
     }
 }
 
-/// The log goes to standard error; `RUST_LOG` chooses what.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// The log goes to standard error; `RUST_LOG` chooses what. Traces are of our own spans.
+fn start_log(traces: Option<&Traces>) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(output::is_watched())
-        .init();
+        .with_filter(filter);
+    let traces = traces.map(|traces| {
+        let ours = |metadata: &Metadata<'_>| {
+            metadata.is_span() && metadata.target().starts_with("luthier")
+        };
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer())
+            .with_filter(filter_fn(ours))
+    });
+    tracing_subscriber::registry().with(traces).with(log).init();
 }
 
 #[cfg(test)]

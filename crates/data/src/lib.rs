@@ -26,7 +26,7 @@ pub use canonical::{Published, canonicalise};
 pub use format::Format;
 pub use infer::{InferOptions, bin_edges, infer_schema};
 pub use ipc::{from_ipc, table_bytes, to_ipc};
-pub use rows::{Missing, RowParser, rows_to_batch};
+pub use rows::{Missing, RowParser, RowTable, rows_to_batch};
 pub use sample::{head_parquet, sample_parquet, synthetic_rows};
 pub use schema::arrow_schema;
 pub use source::{FileKind, MAX_COLUMNS, sniff};

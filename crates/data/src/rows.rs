@@ -84,12 +84,18 @@ impl RowParser {
     /// [`Code::BadRequest`] naming the row (from 0), the column, the value and what was expected;
     /// or the columns a row lacks, with [`Missing::Reject`]; or where the JSON is malformed.
     pub fn parse(&self, json: &str) -> Result<RecordBatch, Error> {
-        let mut table = Table::new(self, 8);
+        let mut table = self.table();
         let mut reader = serde_json::Deserializer::from_str(json);
-        let read = Rows(&mut table)
+        let read = (&mut table)
             .deserialize(&mut reader)
             .and_then(|()| reader.end());
-        table.finish(read)
+        table.finish_read(read)
+    }
+
+    /// An empty table, for rows that are part of a larger text. As a seed it reads an array of rows,
+    /// as [`RowParser::parse`] does.
+    pub fn table(&self) -> RowTable<'_> {
+        RowTable::new(self, 8)
     }
 
     /// As [`RowParser::parse`], for rows already read.
@@ -97,11 +103,11 @@ impl RowParser {
     /// # Errors
     /// As [`RowParser::parse`].
     pub fn maps(&self, rows: &[Map<String, Value>]) -> Result<RecordBatch, Error> {
-        let mut table = Table::new(self, rows.len());
+        let mut table = RowTable::new(self, rows.len());
         let read = rows
             .iter()
             .try_for_each(|row| Row(&mut table).deserialize(row));
-        table.finish(read)
+        table.finish_read(read)
     }
 
     /// As [`RowParser::parse`], for rows already read, which may turn out not to be objects.
@@ -109,16 +115,16 @@ impl RowParser {
     /// # Errors
     /// As [`RowParser::parse`].
     pub fn values(&self, rows: &[Value]) -> Result<RecordBatch, Error> {
-        let mut table = Table::new(self, rows.len());
+        let mut table = RowTable::new(self, rows.len());
         let read = rows
             .iter()
             .try_for_each(|row| Row(&mut table).deserialize(row));
-        table.finish(read)
+        table.finish_read(read)
     }
 }
 
-/// A table being filled.
-struct Table<'p> {
+/// A table being filled with JSON rows.
+pub struct RowTable<'p> {
     parser: &'p RowParser,
     cells: Vec<Cells>,
     /// For each column, the number of rows it is filled for.
@@ -128,9 +134,9 @@ struct Table<'p> {
     error: Option<Error>,
 }
 
-// === impl Table ===
+// === impl RowTable ===
 
-impl<'p> Table<'p> {
+impl<'p> RowTable<'p> {
     fn new(parser: &'p RowParser, rows: usize) -> Self {
         Self {
             parser,
@@ -202,20 +208,31 @@ impl<'p> Table<'p> {
         self.fail(error)
     }
 
-    fn finish(mut self, read: Result<(), serde_json::Error>) -> Result<RecordBatch, Error> {
-        if let Err(e) = read {
-            return Err(self.error.take().unwrap_or_else(|| {
-                Error::new(
-                    Code::BadRequest,
-                    format!("the rows are not valid JSON: {e}"),
-                )
-                .hint("Send an array of objects, one per row, with columns by name.")
-            }));
-        }
+    /// Why it did not take the rows, unless what was read was no JSON or no array of objects.
+    pub fn refusal(&mut self) -> Option<Error> {
+        self.error.take()
+    }
+
+    /// The table.
+    ///
+    /// # Errors
+    /// `Internal` when it was left in the midst of a row.
+    pub fn finish(mut self) -> Result<RecordBatch, Error> {
         let arrays = self.cells.iter_mut().map(Cells::finish).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         RecordBatch::try_new_with_options(self.parser.schema.clone(), arrays, &options)
             .map_err(|e| Error::internal("making a table of rows", e))
+    }
+
+    fn finish_read(mut self, read: Result<(), serde_json::Error>) -> Result<RecordBatch, Error> {
+        match read {
+            Ok(()) => self.finish(),
+            Err(e) => Err(self.refusal().unwrap_or_else(|| {
+                let cause = format!("the rows are not valid JSON: {e}");
+                Error::new(Code::BadRequest, cause)
+                    .hint("Send an array of objects, one per row, with columns by name.")
+            })),
+        }
     }
 }
 
@@ -260,29 +277,26 @@ pub(crate) fn lacking(what: &str, names: &[&str], unknown: &[String]) -> Error {
     .hint(hint)
 }
 
-/// Reads an array of rows.
-struct Rows<'t, 'p>(&'t mut Table<'p>);
-
-impl<'de> DeserializeSeed<'de> for Rows<'_, '_> {
+impl<'de> DeserializeSeed<'de> for &mut RowTable<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         deserializer.deserialize_seq(self)
     }
 }
 
-impl<'de> Visitor<'de> for Rows<'_, '_> {
+impl<'de> Visitor<'de> for &mut RowTable<'_> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of rows")
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut rows: A) -> Result<(), A::Error> {
-        while rows.next_element_seed(Row(&mut *self.0))?.is_some() {}
+        while rows.next_element_seed(Row(&mut *self))?.is_some() {}
         Ok(())
     }
 }
 
 /// Reads one row.
-struct Row<'t, 'p>(&'t mut Table<'p>);
+struct Row<'t, 'p>(&'t mut RowTable<'p>);
 
 impl<'de> DeserializeSeed<'de> for Row<'_, '_> {
     type Value = ();
@@ -340,7 +354,7 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
 
 /// Reads a key and finds its column.
 struct Key<'t, 'p> {
-    table: &'t Table<'p>,
+    table: &'t RowTable<'p>,
     guess: usize,
     unknown: Option<&'t mut Vec<String>>,
 }

@@ -33,6 +33,7 @@ mod recent;
 mod replica;
 mod timings;
 mod together;
+pub mod trace;
 mod turns;
 
 pub use errors::runner_error;

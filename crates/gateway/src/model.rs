@@ -20,6 +20,7 @@ use crate::{
     recent::Recent,
     replica::Replica,
     timings::{Clock, Part, Timings},
+    trace,
     turns::{Met, Question, Route, Turn, Waiter},
 };
 use arrow_array::RecordBatch;
@@ -27,7 +28,8 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use http::Request;
 use http_body_util::Full;
-use luthier_types::{Code, Error, Result};
+use luthier_types::{Code, Error, Result, TRACES};
+use tracing::Instrument as _;
 
 /// What traffic reaches, exchanged as a whole.
 #[derive(Default)]
@@ -237,7 +239,9 @@ impl Model {
         // How the replica that got the request ended.
         let mut end: Option<Error> = None;
         loop {
-            let turn = match self.turn(question, &route, deadline).await {
+            let waiting = tracing::trace_span!(target: TRACES, "queue");
+            let turn = self.turn(question, &route, deadline).instrument(waiting);
+            let turn = match turn.await {
                 Ok(turn) => turn,
                 // None is left, perhaps because of this request: it is not to be sent again.
                 Err(error) => return Err(end.unwrap_or(error)),
@@ -246,6 +250,7 @@ impl Model {
                 Turn::Go(place, serving) => (place, serving),
                 Turn::Part(table, took, inside) => {
                     clock.answered(Some(took), inside, Part::Transfer);
+                    trace::answered_together(took, inside);
                     return Ok(Answer::Part(table));
                 }
                 Turn::Again(met) => {
@@ -254,16 +259,20 @@ impl Model {
                 }
             };
             clock.switch(Part::Transfer);
-            let request = match &call {
+            let mut request = match &call {
                 Some(call) => call,
                 None => &*call.insert(question.call()?),
             }
             .request(deadline)?;
             let replica = place.id();
             clock.switch(Part::Model);
+            let sending = tracing::trace_span!(target: TRACES, "transfer", %replica);
+            trace::hand_on(&sending, request.headers_mut());
             let began = Instant::now();
-            match self.exchange(place, request, 1).await {
+            let exchange = self.exchange(place, request, 1).instrument(sending.clone());
+            match exchange.await {
                 Ok(answer) => {
+                    trace::answered(&sending, began.elapsed(), answer.inside);
                     if let Some(error) = call::refusal(answer.status, &answer.body) {
                         return Err(error);
                     }

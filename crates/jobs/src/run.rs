@@ -8,11 +8,12 @@ use std::{
 
 use jiff::Timestamp;
 use luthier_store::audit::{self, Caller, Change};
-use luthier_types::{Code, Error, JobId, Result};
+use luthier_types::{Code, Error, JobId, Result, TRACES};
 use serde_json::Value;
 use sqlx::{Sqlite, Transaction};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{
     Job, JobKind, Logger, Queue, StepContext, WorkerOptions,
@@ -163,7 +164,8 @@ impl Run {
                 .guarded(
                     shared,
                     !decided,
-                    async move { kind_.run_step(&ctx, name).await },
+                    async move { kind_.run_step(&ctx, name).await }
+                        .instrument(tracing::trace_span!(target: TRACES, "step", otel.name = name)),
                 )
                 .await?;
             match outcome {

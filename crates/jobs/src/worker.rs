@@ -2,9 +2,10 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
-use luthier_types::{JobId, Result};
+use luthier_types::{JobId, Result, TRACES};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use crate::{
@@ -106,7 +107,11 @@ impl Worker {
                 match self.claim(jobs.values()).await {
                     Ok(Some(job)) => {
                         let id = job.id;
-                        let task = running.spawn(self.run_of(job, &cancel).run());
+                        let span = tracing::trace_span!(
+                            target: TRACES, "job", id = %job.id, otel.name = job.kind
+                        );
+                        let run = self.run_of(job, &cancel).run().instrument(span);
+                        let task = running.spawn(run);
                         jobs.insert(task.id(), id);
                     }
                     Ok(None) => break,

@@ -17,11 +17,12 @@ use luthier_app::{
     App,
     audit::{Caller, Change, on_behalf},
 };
+use luthier_gateway::trace;
 use prometheus_client::{
     encoding::{EncodeLabelSet, LabelSetEncoder},
     metrics::{counter::Counter, family::Family},
 };
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -61,8 +62,17 @@ pub(crate) async fn seen(
     let method = known(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("", MatchedPath::as_str);
-    let span = tracing::info_span!("request", id = &*id, method, route = path);
-    let mut response = next.run(request).instrument(span).await;
+    let span = tracing::info_span!(
+        "request",
+        id = &*id,
+        method,
+        route = path,
+        otel.name = Empty,
+        otel.kind = Empty
+    );
+    trace::begun(&span, method, path, request.headers());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    trace::ended(&span, response.status());
     if let Ok(header) = header {
         response.headers_mut().insert(REQUEST_ID, header);
     }

@@ -22,6 +22,9 @@ mod scaling;
 pub mod sizing;
 mod units;
 
+/// The target of spans that are only there for traces; off unless traces are exported.
+pub const TRACES: &str = "luthier::traces";
+
 pub use batching::{Batching, BatchingVerdict};
 pub use deployment::{ArtifactStatus, ArtifactType, DeploymentParams, DeploymentType, Phase};
 pub use digest::{Digest, EnvId, ParseDigestError};

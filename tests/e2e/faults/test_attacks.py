@@ -45,16 +45,20 @@ def done(found: dict) -> dict:
     return {what: how for what, how in found.items() if how == "done"}
 
 
-@pytest.fixture(scope="module")
-def models(server, client, tmp_path_factory):
-    """The attacker, and another model as one of its aims."""
-    project = client.Project(name="attacks").create()
-    victim = packages.model(project, "victim")
-    packages.deploy(victim, packages.write(tmp_path_factory.mktemp("victim")))
+def attacker_and_other(client, name: str, directory: Path):
+    """The attacker, and another model beside it as one of its aims, in a project of this name."""
+    project = client.Project(name=name).create()
+    other = packages.model(project, "other")
+    packages.deploy(other, packages.write(directory))
     attacker = attacking_model(project)
     packages.deploy(attacker, PACKAGE)
-    yield attacker, victim
+    yield attacker, other
     project.delete()
+
+
+@pytest.fixture(scope="module")
+def models(server, client, tmp_path_factory):
+    yield from attacker_and_other(client, "attacks", tmp_path_factory.mktemp("other"))
 
 
 def replica_of(server, model) -> dict:

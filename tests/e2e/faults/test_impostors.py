@@ -10,7 +10,7 @@ import pytest
 
 import harness
 import packages
-from test_attacks import PACKAGE, attacking_model, replica_of
+from test_attacks import attacker_and_other, replica_of
 
 QUICK = ["huge", "headers", "short", "lie", "noise", "damaged", "elsewhere", "rant", "nonsense"]
 # These end at the deadline of the request.
@@ -19,13 +19,7 @@ PATIENT = ["hints", "silent", "slow"]
 
 @pytest.fixture(scope="module")
 def models(server, client, tmp_path_factory):
-    project = client.Project(name="impostors").create()
-    other = packages.model(project, "other")
-    packages.deploy(other, packages.write(tmp_path_factory.mktemp("other")))
-    attacker = attacking_model(project)
-    packages.deploy(attacker, PACKAGE)
-    yield attacker, other
-    project.delete()
+    yield from attacker_and_other(client, "impostors", tmp_path_factory.mktemp("other"))
 
 
 def memory(server) -> int:

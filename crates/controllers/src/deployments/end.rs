@@ -61,10 +61,13 @@ impl Life {
 
     pub(super) async fn facts(&self, moment: Moment) -> Facts {
         let id = spec::container_id(self.id.replica);
-        // What it has just written may be on its way to the log.
-        sleep(self.deps.settings.poll).await;
-        let log = self.deps.runtime.logs(&id, LOG_LINES).await;
         let status = self.deps.runtime.status(&id).await.ok().flatten();
+        let is_alive = |s: &ContainerStatus| !matches!(s.state, ContainerState::Exited(_));
+        if status.as_ref().is_some_and(is_alive) {
+            // What it has just written may be on its way to the log, which is whole after its end.
+            sleep(self.deps.settings.poll).await;
+        }
+        let log = self.deps.runtime.logs(&id, LOG_LINES).await;
         // It may have been resized since it started.
         let resources = Resources {
             memory: status

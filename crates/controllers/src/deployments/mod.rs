@@ -427,8 +427,6 @@ impl Core {
             .template
             .outside
             .map(|o| known(o).unwrap_or_else(nowhere));
-        let inside = || RunDir::new(&self.deps.run_dir, id.replica).socket().into();
-        let at = outside.clone().unwrap_or_else(inside);
         let (resources, told) = watch::channel(id.template.resources);
         let life = Life {
             id,
@@ -439,6 +437,7 @@ impl Core {
             look: self.look.subscribe(),
             resources: told,
         };
+        let at = life.at();
         let task = self.tasks.spawn(life.run(from, end));
         self.about.insert(task.id(), Task::Replica(id.replica));
         let state = match from {

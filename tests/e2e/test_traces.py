@@ -1,0 +1,140 @@
+"""Traces, as whatever collects them by OTLP gets them."""
+
+import http.server
+import threading
+
+import requests
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+import harness
+import packages
+from test_seeing import ask
+from test_updates import Runner
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+class Collector(http.server.ThreadingHTTPServer):
+    """Takes traces by OTLP over HTTP and keeps their spans."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.spans, self.services, self.lock = [], set(), threading.Lock()
+        super().__init__(("127.0.0.1", 0), Collector.Handler)
+        self.thread = threading.Thread(target=self.serve_forever)
+        self.thread.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            assert self.path == "/v1/traces"
+            body = self.rfile.read(int(self.headers["content-length"]))
+            with self.server.lock:
+                for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                    self.server.services.add(attributes(resource.resource)["service.name"])
+                    for scope in resource.scope_spans:
+                        self.server.spans.extend(scope.spans)
+            self.send_response(200)
+            self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    def having(self, wanted) -> list:
+        with self.lock:
+            return [span for span in self.spans if wanted(span)]
+
+    def below(self, span) -> dict:
+        """The children of a span, by name."""
+        return {s.name: s for s in self.having(lambda s: s.parent_span_id == span.span_id)}
+
+
+def attributes(of) -> dict:
+    values = ((a.key, a.value) for a in of.attributes)
+    return {key: getattr(value, value.WhichOneof("value")) for key, value in values}
+
+
+def test_traces_go_where_the_environment_says(own_server, tmp_path):
+    import fiddler as fdl
+
+    with Collector() as collector:
+        endpoint = f"http://127.0.0.1:{collector.server_port}"
+        env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+        server = own_server(env=env)
+        project = fdl.Project(name="traced").create()
+        model = packages.model(project, "m")
+        packages.deploy(model, packages.write(tmp_path / "p"))
+        asked = ask(server, model, 1.0, traceparent=f"00-{TRACE}-{PARENT}-01")
+        assert asked.status_code == 200
+        mine = lambda span: span.trace_id.hex() == TRACE
+        harness.wait_for(
+            lambda: {"POST /v3/predict", "queue", "transfer", "model"}
+            <= {span.name for span in collector.having(mine)},
+            "the spans of the request",
+        )
+        assert collector.services == {"luthier"}
+
+        [request] = collector.having(lambda s: mine(s) and s.name == "POST /v3/predict")
+        assert request.parent_span_id.hex() == PARENT
+        assert attributes(request)["http.response.status_code"] == 200
+        inside = collector.below(request)
+        assert set(inside) == {"queue", "transfer"}
+        transfer = inside["transfer"]
+        spans = [request, transfer, collector.below(transfer)["model"]]
+        for outer, inner in zip(spans, spans[1:]):
+            assert outer.start_time_unix_nano <= inner.start_time_unix_nano
+            assert inner.end_time_unix_nano <= outer.end_time_unix_nano
+
+        [job] = harness.wait_for(
+            lambda: collector.having(lambda s: s.name == "deploy_artifact"), "the span of the job"
+        )
+        assert {"unpack", "lock", "build", "await_ready"} <= set(collector.below(job))
+        project.delete()
+
+
+def test_a_runner_is_told_of_the_trace_it_works_in(own_server, tmp_path):
+    import fiddler as fdl
+
+    with Collector() as collector, Runner(10.0) as runner:
+        endpoint = f"http://127.0.0.1:{collector.server_port}/v1/traces"
+        server = own_server(env={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint})
+        project = fdl.Project(name="told").create()
+        model = packages.model(project, "m")
+        manual = fdl.DeploymentType.MANUAL
+        packages.deploy(model, packages.write(tmp_path / "p"), deployment_type=manual)
+        done = server.cli("runner-address", "told/m", runner.url)
+        assert done.returncode == 0, done.stderr
+        deployment = fdl.ModelDeployment.of(model_id=model.id)
+        deployment.active = True
+        deployment.update().wait(interval=1)
+        assert ask(server, model, 1.0, traceparent=f"00-{TRACE}-{PARENT}-01").status_code == 200
+        told = requests.get(runner.url + "/traceparents").json()[-1].split("-")
+        assert told[1] == TRACE
+        project.delete()
+        server.stop()
+        # What is not sent yet when the server is stopped is sent then.
+        [transfer] = collector.having(lambda s: s.span_id.hex() == told[2])
+        assert transfer.name == "transfer"
+
+
+def test_a_collector_that_is_gone_costs_nothing(own_server, tmp_path):
+    import fiddler as fdl
+
+    with Collector() as collector:
+        gone = f"http://127.0.0.1:{collector.server_port}"
+    server = own_server(env={"OTEL_EXPORTER_OTLP_ENDPOINT": gone})
+    project = fdl.Project(name="untraced").create()
+    model = packages.model(project, "m")
+    packages.deploy(model, packages.write(tmp_path / "p"))
+    assert ask(server, model, 1.0).status_code == 200
+    project.delete()
