@@ -69,7 +69,8 @@ class Peer:
 PEERS = {
     "flask": Peer(
         "Flask + gunicorn + gevent",
-        ["{bin}/gunicorn", "-k", "gevent", "-w", "1", "-b", "127.0.0.1:{port}", "flask_app:app"],
+        # Without `-t 0` a worker that is stopped is taken for one that hangs, and killed.
+        ["{bin}/gunicorn", "-k", "gevent", "-w", "1", "-t", "0", "-b", "127.0.0.1:{port}", "flask_app:app"],
     ),
     "fastapi": Peer(
         "FastAPI + orjson",

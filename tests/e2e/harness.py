@@ -14,8 +14,8 @@ from pathlib import Path
 
 BINARY = os.environ["LUTHIER_BINARY"]
 CACHE = os.environ["LUTHIER_TEST_CACHE"]
-# Of this run alone, so that what is left can be told from what others run.
-CGROUP_PARENT = os.environ.setdefault("LUTHIER_CGROUP_PARENT", f"luthier-test-{os.getpid()}")
+# Of this process alone, so that what is left can be told from what others run beside it.
+CGROUP_PARENT = os.environ["LUTHIER_CGROUP_PARENT"] = f"luthier-test-{os.getpid()}"
 
 
 def wait_for(condition, what: str, seconds: float = 60.0):

@@ -199,13 +199,14 @@ impl Reader {
         body.extend(self.buffer.drain(..have));
         let mut left = length - have;
         while left > 0 {
-            self.in_time()?;
-            let before = body.len();
             let step = left.min(1024 * 1024);
-            body.resize(before + step, 0);
-            let read = self.conn.read(&mut body[before..]);
-            body.truncate(before + read.as_ref().copied().unwrap_or(0));
-            left -= arrived(read)?;
+            let mut filled = body.len();
+            body.resize(filled + step, 0);
+            while filled < body.len() {
+                self.in_time()?;
+                filled += arrived(self.conn.read(&mut body[filled..]))?;
+            }
+            left -= step;
         }
         Ok(())
     }

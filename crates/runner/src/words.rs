@@ -27,7 +27,18 @@ pub(crate) struct Words {
 }
 
 /// The words of one column that are known; `None` when they do not repeat.
-type Known<'a> = Option<HashMap<&'a str, i64, RandomState>>;
+type Known<'a> = Option<Places<'a>>;
+
+/// The places of a column's words.
+#[derive(Default)]
+struct Places<'a> {
+    all: HashMap<&'a str, i64, RandomState>,
+    recent: Recent,
+}
+
+/// Short words seen lately, with their places. Most columns have few words, and short ones, which
+/// are compared as numbers.
+struct Recent([(u64, usize, i64); Recent::SLOTS]);
 
 impl Words {
     /// The words of `columns` with `rows` rows; `None` where they are few or not text.
@@ -39,7 +50,7 @@ impl Words {
         let mut words = Self::default();
         words.places.reserve(columns.len() * rows * 8);
         for column in columns {
-            let mut known: Known<'_> = Some(HashMap::default());
+            let mut known: Known<'_> = Some(Places::default());
             for chunk in column {
                 words.chunk(&**chunk, &mut known);
             }
@@ -84,12 +95,12 @@ impl Words {
         for (at, cell) in cells.enumerate() {
             let place = match (cell, &mut *known) {
                 (None, _) => 0,
-                (Some(word), Some(map)) => match map.get(word) {
-                    Some(place) => *place,
+                (Some(word), Some(places)) => match places.find(word) {
+                    Some(place) => place,
                     None => {
                         let place = self.add(word);
-                        map.insert(word, place);
-                        if map.len() >= MANY_WORDS && map.len() > at / 2 {
+                        places.all.insert(word, place);
+                        if places.all.len() >= MANY_WORDS && places.all.len() > at / 2 {
                             *known = None;
                         }
                         place
@@ -105,5 +116,54 @@ impl Words {
         self.text.push_str(word);
         self.ends.push(self.text.len());
         self.ends.len() as i64
+    }
+}
+
+// === impl Places ===
+
+impl<'a> Places<'a> {
+    fn find(&mut self, word: &'a str) -> Option<i64> {
+        let Some((number, slot)) = Recent::number(word) else {
+            return self.all.get(word).copied();
+        };
+        let recent = &mut self.recent.0[slot];
+        if (recent.0, recent.1) == (number, word.len()) {
+            return Some(recent.2);
+        }
+        let place = *self.all.get(word)?;
+        *recent = (number, word.len(), place);
+        Some(place)
+    }
+}
+
+// === impl Recent ===
+
+impl Recent {
+    const SLOTS: usize = 64;
+
+    /// The bytes of a word of one to eight as a number, which is its own among those of its length;
+    /// and its slot.
+    fn number(word: &str) -> Option<(u64, usize)> {
+        let bytes = word.as_bytes();
+        let number = match bytes {
+            [a] => u64::from(*a),
+            [a, b] => u64::from(u16::from_le_bytes([*a, *b])),
+            [a, b, c] => u64::from(u32::from_le_bytes([*a, *b, *c, 0])),
+            // The first four bytes and the last four, which may be partly the same ones.
+            [_, _, _, _, ..] if bytes.len() <= 8 => {
+                let (first, last) = (bytes.first_chunk()?, bytes.last_chunk()?);
+                u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+            }
+            _ => return None,
+        };
+        // Fibonacci hashing (Knuth, The Art of Computer Programming 3, section 6.4).
+        let slot = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58;
+        Some((number, slot as usize))
+    }
+}
+
+impl Default for Recent {
+    fn default() -> Self {
+        Self([(0, 0, 0); Self::SLOTS])
     }
 }

@@ -3,10 +3,12 @@
 use std::fmt;
 
 use arrow_array::RecordBatch;
-use luthier_data::RowTable;
-use luthier_types::{Code, Error, ModelId, Result};
-use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use luthier_data::{RowTable, read_fast};
+use luthier_types::{Code, Error, ModelId};
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor},
+};
 
 use crate::serving::Serving;
 
@@ -14,7 +16,7 @@ use crate::serving::Serving;
 ///
 /// # Errors
 /// `BadRequest` when no name was found and the body is malformed.
-pub(super) fn model(body: &[u8]) -> Result<Option<ModelId>> {
+pub(super) fn model(body: &[u8]) -> Result<Option<ModelId>, Error> {
     let mut named = None;
     let mut reader = serde_json::Deserializer::from_slice(body);
     let read = reader.deserialize_map(Name(&mut named));
@@ -29,25 +31,24 @@ pub(super) fn model(body: &[u8]) -> Result<Option<ModelId>> {
 /// # Errors
 /// `BadRequest` for a malformed body, for one that names another model, and for rows that do not
 /// fit.
-pub(super) fn rows(body: &[u8], serving: &Serving) -> Result<(RecordBatch, Option<u64>)> {
+pub(super) fn rows(body: &[u8], serving: &Serving) -> Result<(RecordBatch, Option<u64>), Error> {
     let text = std::str::from_utf8(body).map_err(|e| {
         Error::new(Code::BadRequest, format!("the body is not UTF-8: {e}"))
             .hint("Send JSON in UTF-8.")
     })?;
     let mut table = serving.parser.table();
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let read = reader
-        .deserialize_map(Body(&mut table))
-        .and_then(|rest| reader.end().map(|()| rest));
-    let rest = match read {
-        Ok(rest) => rest,
-        Err(e) => return Err(table.refusal().unwrap_or_else(|| malformed(e))),
-    };
-    if rest.model.is_some_and(|model| model != serving.card.id) {
-        let cause = "the body names another model than the address";
-        return Err(Error::new(Code::BadRequest, cause).hint("Leave `model_id` out of the body."));
+    if let Some(rest) = read_fast(text, Body(&mut table)) {
+        return rest.beside(table, serving);
     }
-    Ok((table.finish()?, rest.chunk_size))
+    let mut table = serving.parser.table();
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = Body(&mut table)
+        .deserialize(&mut reader)
+        .and_then(|rest| reader.end().map(|()| rest));
+    match read {
+        Ok(rest) => rest.beside(table, serving),
+        Err(e) => Err(table.refusal().unwrap_or_else(|| malformed(e))),
+    }
 }
 
 fn malformed(error: serde_json::Error) -> Error {
@@ -79,12 +80,36 @@ struct Rest {
     chunk_size: Option<u64>,
 }
 
+impl Rest {
+    /// What the body holds besides, when the rows are those of `serving`.
+    fn beside(
+        self,
+        rows: RowTable<'_>,
+        serving: &Serving,
+    ) -> Result<(RecordBatch, Option<u64>), Error> {
+        if self.model.is_some_and(|model| model != serving.card.id) {
+            let cause = "the body names another model than the address";
+            return Err(
+                Error::new(Code::BadRequest, cause).hint("Leave `model_id` out of the body.")
+            );
+        }
+        Ok((rows.finish()?, self.chunk_size))
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Body<'_, '_> {
+    type Value = Rest;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Rest, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
 impl<'de> Visitor<'de> for Name<'_> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut body: A) -> std::result::Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut body: A) -> Result<(), A::Error> {
         while let Some(field) = body.next_key()? {
             if let Field::ModelId = field {
                 *self.0 = body.next_value()?;
@@ -104,7 +129,7 @@ impl<'de> Visitor<'de> for Body<'_, '_> {
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
-    fn visit_map<A: MapAccess<'de>>(self, mut body: A) -> std::result::Result<Rest, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut body: A) -> Result<Rest, A::Error> {
         let mut rest = Rest::default();
         let mut has_rows = false;
         while let Some(field) = body.next_key()? {

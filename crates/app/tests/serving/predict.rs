@@ -1,7 +1,7 @@
 //! Predict through the gateway to a model on a socket.
 
 use bytes::Bytes;
-use luthier_app::{App, predict::Predict};
+use luthier_app::{App, names::ModelRef, predict::Predict};
 use luthier_data::Format;
 use luthier_gateway::Timings;
 use luthier_store::batching;
@@ -15,9 +15,13 @@ use serde_json::{Value, json};
 use crate::serving;
 
 async fn predict(app: &App, body: Value) -> Result<Value> {
+    predict_text(app, None, body.to_string()).await
+}
+
+async fn predict_text(app: &App, model: Option<ModelRef>, body: String) -> Result<Value> {
     let request = Predict {
-        model: None,
-        body: Bytes::from(body.to_string()),
+        model,
+        body: Bytes::from(body),
         format: Format::Json,
         answer: Format::Json,
         chunk_size: None,
@@ -64,6 +68,57 @@ async fn no_rows_ask_nothing() {
         .unwrap();
     assert_eq!(answer, json!([]));
     assert_eq!(runner.calls(), before);
+}
+
+#[tokio::test]
+async fn the_model_may_be_named_before_or_after_the_rows_or_beside_the_body() {
+    let (world, model, _runner) = serving().await;
+    let rows = r#"[{"a": 1, "b": 1, "c": "x"}]"#;
+    let beside = || Some(ModelRef::Id(model));
+    for (named, body) in [
+        (
+            None,
+            format!(r#"{{"model_id": "{model}", "data": {rows}}}"#),
+        ),
+        (
+            None,
+            format!(r#"{{"data": {rows}, "more": [{{}}], "model_id": "{model}"}}"#),
+        ),
+        (
+            beside(),
+            format!(r#"{{"data": {rows}, "model_id": "{model}"}}"#),
+        ),
+        (beside(), format!(r#"{{"model_id": null, "data": {rows}}}"#)),
+        (beside(), format!(r#"{{"data": {rows}}}"#)),
+    ] {
+        let answer = predict_text(&world.app, named, body.clone()).await;
+        assert_eq!(answer.unwrap(), json!([{ "y": 6.0 }]), "{body}");
+    }
+    let other = ModelId::new();
+    for (named, body, text) in [
+        (None, format!(r#"{{"data": {rows}}}"#), "names no model"),
+        (
+            beside(),
+            format!(r#"{{"data": {rows}, "model_id": "{other}"}}"#),
+            "another model",
+        ),
+        (
+            beside(),
+            format!(r#"{{"data": {rows}, "data": {rows}}}"#),
+            "duplicate field `data`",
+        ),
+        (
+            beside(),
+            format!(r#"{{"data": {rows}}} x"#),
+            "trailing characters",
+        ),
+    ] {
+        let error = predict_text(&world.app, named, body.clone())
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::BadRequest, "{body}");
+        assert!(error.message().contains(text), "{body}: {error}");
+    }
 }
 
 #[tokio::test]
