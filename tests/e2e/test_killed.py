@@ -1,8 +1,10 @@
 """A server killed with SIGKILL: nothing that was acknowledged is lost, nothing is left behind, and
 replicas keep running."""
 
+import fcntl
 import os
 import sqlite3
+import subprocess
 
 import fiddler as fdl
 import pytest
@@ -152,3 +154,30 @@ def test_a_crashed_replica_is_started_again(own_server, tmp_path):
     assert model.predict(df=packages.DATA)["score"][0] == 2.0
     failure = server.get("/v1/deployments")["items"][0]["failure"]
     assert failure is None or failure["code"] == "ModelServeError"
+
+
+def test_a_data_directory_has_one_server(own_server):
+    server = own_server()
+    command = [harness.BINARY, "serve", "--listen", "127.0.0.1:0", "--data", str(server.data)]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert other.returncode == 1, other.stderr
+    assert "error[Conflict]: another server uses the data directory" in other.stderr
+
+
+def test_what_a_killed_server_was_starting_holds_up_the_next_for_a_moment_only(own_server):
+    server = own_server()
+    server.kill()
+    path = server.data / "server.lock"
+
+    def is_held():
+        with open(path, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
+    with subprocess.Popen(["flock", str(path), "sleep", "1"]) as holder:
+        harness.wait_for(is_held, "the lock to be held")
+        server.start()
+        assert holder.wait() == 0

@@ -44,7 +44,7 @@ pub(crate) async fn run(args: &Purge) -> Result<()> {
         cache: None,
         containers: None,
     })?;
-    let _alone = machine.lock_data()?;
+    let _alone = machine.lock_data().await?;
     let removed = machine.remove_containers().await?;
     let failed = |e: std::io::Error| Error::internal("removing the data directory", e);
     for name in STATE.iter().chain(args.all.then_some(&"cache")) {

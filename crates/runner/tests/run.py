@@ -26,7 +26,7 @@ ENVIRONMENTS = {
     "py313-pandas3": ("3.13", ["pandas>=3,<4"]),
     "py312-bare": ("3.12", []),
 }
-DRIVER = ("3.11", ["pyarrow", "pytest"])
+DRIVER = ("3.11", ["pyarrow", "pytest", "pytest-xdist"])
 
 
 def uv(*args):
@@ -80,7 +80,7 @@ def main():
         "RUNNER_PYTHONS": json.dumps(pythons),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-    command = [str(driver), "-m", "pytest", "-q", "-p", "no:cacheprovider", str(TESTS)]
+    command = [str(driver), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", str(TESTS)]
     sys.exit(subprocess.run([*command, *sys.argv[1:]], env=env).returncode)
 
 

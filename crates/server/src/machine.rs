@@ -21,6 +21,7 @@ use luthier_types::{
     Code, Digest, Error, Mebibytes, Millicpu, RequirementFiles, Result,
     layout::{CacheLayout, container},
 };
+use tokio::time::timeout;
 use uuid::Uuid;
 
 pub use luthier_host::mask_credentials;
@@ -28,6 +29,9 @@ pub use luthier_images::{Change, LocalImages};
 pub use luthier_ports::AllowedRegistries;
 pub use luthier_ports::LogSink;
 pub use luthier_pyenv::Sources;
+
+/// How long what a killed server was about to start may outlive it.
+const LAST_OF_THE_KILLED: Duration = Duration::from_secs(2);
 
 /// Where things lie on this machine.
 #[derive(Clone, Debug)]
@@ -183,21 +187,24 @@ impl Machine {
             .collect()
     }
 
-    /// Makes sure that no other server or command works on the data directory.
+    /// Makes sure that no other server or command works on the data directory. One that has just
+    /// been killed may have been starting a process, which holds the lock until it is another
+    /// program: so this waits a moment.
     ///
     /// # Errors
     /// `Conflict` when one does.
-    pub fn lock_data(&self) -> Result<FileLock> {
-        FileLock::try_acquire(&self.data.join("server.lock"))?.ok_or_else(|| {
-            Error::new(
-                Code::Conflict,
-                format!(
+    pub async fn lock_data(&self) -> Result<FileLock> {
+        let lock = self.data.join("server.lock");
+        timeout(LAST_OF_THE_KILLED, FileLock::acquire(&lock))
+            .await
+            .unwrap_or_else(|_| {
+                let cause = format!(
                     "another server uses the data directory {}",
                     self.data.display()
-                ),
-            )
-            .hint("Stop it first, or give --data another directory.")
-        })
+                );
+                Err(Error::new(Code::Conflict, cause)
+                    .hint("Stop it first, or give --data another directory."))
+            })
     }
 
     /// Writes the runner layer and gives its digest.

@@ -106,7 +106,7 @@ pub async fn run(config: Config) -> Result<()> {
         config.sources.clone(),
         config.registries.clone(),
     )?;
-    let _alone = machine.lock_data()?;
+    let _alone = machine.lock_data().await?;
     let listener = bind(&config.listen).await?;
     let limits = Limits::new(
         config.max_connections.max(1),
