@@ -8,7 +8,7 @@ use luthier_types::{Code, Column, DataType, Error};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::{arrow_schema, cell::Cell, cells::Cells, json::read_fast, schema::named};
+use crate::{arrow_schema, cell::Cell, cells::Cells, schema::named};
 
 /// What to do with a row that lacks a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +84,6 @@ impl RowParser {
     /// [`Code::BadRequest`] naming the row (from 0), the column, the value and what was expected;
     /// or the columns a row lacks, with [`Missing::Reject`]; or where the JSON is malformed.
     pub fn parse(&self, json: &str) -> Result<RecordBatch, Error> {
-        let mut table = self.table();
-        if read_fast(json, &mut table).is_some() {
-            return table.finish();
-        }
-        self.parse_slowly(json)
-    }
-
-    fn parse_slowly(&self, json: &str) -> Result<RecordBatch, Error> {
         let mut table = self.table();
         let mut reader = serde_json::Deserializer::from_str(json);
         let read = (&mut table)

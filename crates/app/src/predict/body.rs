@@ -3,7 +3,7 @@
 use std::fmt;
 
 use arrow_array::RecordBatch;
-use luthier_data::{RowTable, read_fast};
+use luthier_data::RowTable;
 use luthier_types::{Code, Error, ModelId};
 use serde::{
     Deserialize,
@@ -36,10 +36,6 @@ pub(super) fn rows(body: &[u8], serving: &Serving) -> Result<(RecordBatch, Optio
         Error::new(Code::BadRequest, format!("the body is not UTF-8: {e}"))
             .hint("Send JSON in UTF-8.")
     })?;
-    let mut table = serving.parser.table();
-    if let Some(rest) = read_fast(text, Body(&mut table)) {
-        return rest.beside(table, serving);
-    }
     let mut table = serving.parser.table();
     let mut reader = serde_json::Deserializer::from_str(text);
     let read = Body(&mut table)
