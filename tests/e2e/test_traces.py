@@ -1,6 +1,8 @@
 """Traces, as whatever collects them by OTLP gets them."""
 
 import http.server
+import os
+import subprocess
 import threading
 
 import requests
@@ -107,7 +109,8 @@ def test_a_runner_is_told_of_the_trace_it_works_in(own_server, tmp_path):
 
     with Collector() as collector, Runner(10.0) as runner:
         endpoint = f"http://127.0.0.1:{collector.server_port}/v1/traces"
-        server = own_server(env={"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint})
+        env = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint, "OTEL_SERVICE_NAME": "mine"}
+        server = own_server(env=env)
         project = fdl.Project(name="told").create()
         model = packages.model(project, "m")
         manual = fdl.DeploymentType.MANUAL
@@ -125,16 +128,30 @@ def test_a_runner_is_told_of_the_trace_it_works_in(own_server, tmp_path):
         # What is not sent yet when the server is stopped is sent then.
         [transfer] = collector.having(lambda s: s.span_id.hex() == told[2])
         assert transfer.name == "transfer"
+        assert collector.services == {"mine"}
 
 
-def test_a_collector_that_is_gone_costs_nothing(own_server, tmp_path):
+def test_a_collector_that_is_gone_is_said_once_and_costs_nothing(own_server, tmp_path):
     import fiddler as fdl
 
     with Collector() as collector:
         gone = f"http://127.0.0.1:{collector.server_port}"
-    server = own_server(env={"OTEL_EXPORTER_OTLP_ENDPOINT": gone})
+    env = {"OTEL_EXPORTER_OTLP_ENDPOINT": gone, "OTEL_BSP_SCHEDULE_DELAY": "100"}
+    server = own_server(env=env)
     project = fdl.Project(name="untraced").create()
     model = packages.model(project, "m")
     packages.deploy(model, packages.write(tmp_path / "p"))
+    harness.wait_for(lambda: "traces cannot be exported" in server.log(), "the warning")
     assert ask(server, model, 1.0).status_code == 200
     project.delete()
+    server.stop()
+    assert server.log().count("traces cannot be exported") == 1
+
+
+def test_an_endpoint_that_is_no_address_is_refused(tmp_path):
+    env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "no address"}
+    command = [harness.BINARY, "serve", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data")]
+    refused = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert refused.returncode == 1, refused.stderr
+    assert "traces cannot be exported as the environment says" in refused.stderr
+    assert "next: Set OTEL_EXPORTER_OTLP_ENDPOINT" in refused.stderr

@@ -1,10 +1,15 @@
 //! Traces, exported by OTLP over HTTP when `OTEL_EXPORTER_OTLP_ENDPOINT` says where to. The variables
-//! of OpenTelemetry's specification hold: headers, time-out, sampler, resource attributes.
+//! of OpenTelemetry's specification hold: headers, sampler, resource attributes and more.
 
-use std::time::Duration;
+use std::{
+    error::Error as StdError,
+    iter::successors,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use luthier_types::{Error, Result};
+use luthier_types::{Code, Error, Result};
 use opentelemetry::{global, trace::TracerProvider as _};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
@@ -20,6 +25,10 @@ const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 ];
+/// The name of this service in traces, unless this says another.
+const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
+/// How long spans may take to be sent.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the last spans may take to be sent when the server stops.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -33,32 +42,46 @@ pub(crate) struct Traces {
 struct Client {
     http: reqwest::Client,
     runtime: Handle,
+    /// Whether the last sending failed.
+    fails: AtomicBool,
 }
 
 impl Traces {
     /// Traces, if the environment says where to.
     ///
     /// # Errors
-    /// `Internal` when it says so in a way that cannot be used.
+    /// `BadRequest` when it says so in a way that cannot be used.
     pub(crate) fn from_env(runtime: &Handle) -> Result<Option<Self>> {
         let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         if !ENDPOINTS.into_iter().any(is_set) {
             return Ok(None);
         }
+        let unfit = |e: &dyn StdError| {
+            let cause = format!("traces cannot be exported as the environment says: {e}");
+            Error::new(Code::BadRequest, cause).hint(
+                "Set OTEL_EXPORTER_OTLP_ENDPOINT to an address like http://127.0.0.1:4318, or to \
+                 nothing.",
+            )
+        };
+        let http = reqwest::Client::builder().timeout(TIMEOUT).build();
         let client = Client {
-            http: reqwest::Client::new(),
+            http: http.map_err(|e| Error::internal("setting up the export of traces", e))?,
             runtime: runtime.clone(),
+            fails: AtomicBool::new(false),
         };
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
             .build()
-            .map_err(|e| Error::internal("setting up the export of traces", e))?;
-        let resource = Resource::builder().with_service_name("luthier").build();
+            .map_err(|e| unfit(&e))?;
+        let mut resource = Resource::builder();
+        if !is_set(SERVICE_NAME) {
+            resource = resource.with_service_name("luthier");
+        }
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
-            .with_resource(resource)
+            .with_resource(resource.build())
             .build();
         global::set_text_map_propagator(TraceContextPropagator::new());
         global::set_tracer_provider(provider.clone());
@@ -78,18 +101,46 @@ impl Drop for Traces {
     }
 }
 
+impl Client {
+    /// Says when spans cannot be sent, and when they can again, and not each time anew.
+    fn report(&self, failed: Option<&HttpError>) {
+        let failed_before = self.fails.swap(failed.is_some(), Ordering::Relaxed);
+        match failed {
+            Some(error) if !failed_before => {
+                let first: &dyn StdError = &**error;
+                let chain = successors(Some(first), |e: &&dyn StdError| (*e).source());
+                let error = chain
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(": ");
+                tracing::warn!(error, "traces cannot be exported; what is not sent is lost");
+            }
+            None if failed_before => tracing::info!("traces are exported again"),
+            _ => {}
+        }
+    }
+}
+
 #[async_trait]
 impl HttpClient for Client {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    async fn send_bytes(
+        &self,
+        request: Request<Bytes>,
+    ) -> std::result::Result<Response<Bytes>, HttpError> {
         let http = self.http.clone();
         let sending = async move {
-            let answer = http.execute(request.try_into()?).await?;
+            let answer = http
+                .execute(request.try_into()?)
+                .await?
+                .error_for_status()?;
             let mut response = Response::builder().status(answer.status());
             if let Some(headers) = response.headers_mut() {
                 *headers = answer.headers().clone();
             }
             Ok::<_, HttpError>(response.body(answer.bytes().await?)?)
         };
-        self.runtime.spawn(sending).await?
+        let sent = self.runtime.spawn(sending).await?;
+        self.report(sent.as_ref().err());
+        sent
     }
 }
