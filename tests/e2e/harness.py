@@ -162,14 +162,28 @@ class Server:
         )
         assert purge.returncode == 0, purge.stderr
         if self.data.is_mount():
-            # Whoever has just ended may still keep it busy.
-            unmount = ["umount", str(self.data)]
-            wait_for(lambda: subprocess.run(unmount, capture_output=True).returncode == 0, "umount")
+            unmount(self.data)
         left = leftovers(self.dir)
         assert not left, left
         for path in sorted(self.dir.rglob("*"), reverse=True):
             path.unlink() if not path.is_dir() or path.is_symlink() else path.rmdir()
         self.dir.rmdir()
+
+
+def unmount(place: Path) -> None:
+    """Unmounts once whoever has just ended keeps it busy no more."""
+    said = []
+
+    def unmounted():
+        done = subprocess.run(["umount", str(place)], capture_output=True, text=True)
+        said.append(done.stderr)
+        return done.returncode == 0
+
+    try:
+        wait_for(unmounted, "umount")
+    except AssertionError:
+        users = subprocess.run(["fuser", "-vm", str(place)], capture_output=True, text=True)
+        raise AssertionError(f"{said[-1]}\n{users.stderr}\n{users.stdout}") from None
 
 
 def leftovers(directory: Path) -> list:

@@ -218,11 +218,14 @@ impl App {
             swept.is_left = true;
             return Ok(swept);
         }
+        let failing = uses::underway(&mut db, luthier_jobs::COMPENSATE).await?;
         for (job, result) in uses::unfinished(&mut db, "unpack").await? {
             let unpacked: Unpacked = serde_json::from_value(result)
                 .map_err(|e| Error::internal("reading an unfinished job's package", e))?;
             if Some(job) != except {
-                used.insert(unpacked.package);
+                let is_new = used.insert(unpacked.package);
+                // It may have asked for this very look, when a container was still about to end.
+                swept.is_left |= is_new && failing.contains(&job);
             }
         }
         let underway = uses::underway(&mut db, "unpack").await?;

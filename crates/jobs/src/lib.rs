@@ -33,4 +33,5 @@ pub use kind::{JobKind, StepContext};
 pub use log::Logger;
 pub use metrics::JobSeconds;
 pub use queue::Queue;
+pub use run::COMPENSATE;
 pub use worker::{Pause, Worker, WorkerOptions};

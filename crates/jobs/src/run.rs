@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The recorded name of the hook [`JobKind::failed`].
-const COMPENSATE: &str = "compensate";
+pub const COMPENSATE: &str = "compensate";
 /// Its place after every step.
 const COMPENSATE_POSITION: i64 = 1_000_000;
 /// How often the hook is tried within one claim.

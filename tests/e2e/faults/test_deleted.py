@@ -14,10 +14,9 @@ from test_killed import STEPS
 QUICK = ("unpack", "publish")
 
 
-def gone(server):
-    """Whether no trace of any model is there: neither containers nor packages nor blobs."""
-    packages_left = list((server.data / "packages").glob("*"))
-    return not whole.leaked(server, 0) and not packages_left
+def left(server) -> list:
+    """The traces of models that are there: containers and packages."""
+    return [*whole.leaked(server, 0), *map(str, (server.data / "packages").glob("*"))]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +50,10 @@ def test_deleted_in_the_middle_of_a_step(own_server, tmp_path, step):
         120,
     )
     assert server.call("GET", f"/v3/models/{model.id}")[0] == 404
-    harness.wait_for(lambda: gone(server), "every trace to go")
+    try:
+        harness.wait_for(lambda: not left(server), "every trace to go")
+    except AssertionError:
+        raise AssertionError(f"{left(server)}\n{server.log()[-6000:]}") from None
 
 
 @pytest.mark.long
