@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import fiddler as fdl
@@ -73,7 +74,8 @@ def deployed(small_disk, tmp_path):
 
 def sound(server):
     """Whether the database is whole."""
-    with sqlite3.connect(f"file:{server.data}/luthier.db?mode=ro", uri=True) as db:
+    # Closed at once: what is open keeps the disk busy.
+    with closing(sqlite3.connect(f"file:{server.data}/luthier.db?mode=ro", uri=True)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
 
