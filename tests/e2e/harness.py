@@ -5,11 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 BINARY = os.environ["LUTHIER_BINARY"]
@@ -18,14 +20,15 @@ CACHE = os.environ["LUTHIER_TEST_CACHE"]
 CGROUP_PARENT = os.environ["LUTHIER_CGROUP_PARENT"] = f"luthier-test-{os.getpid()}"
 
 
-def wait_for(condition, what: str, seconds: float = 60.0):
-    """Polls until the condition gives something true, and gives it back."""
+def wait_for(condition, what: str, seconds: float = 60.0, told=lambda: ""):
+    """Polls until the condition gives something true, and gives it back. When it never does, the
+    failure says what `told` gives then."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
         if value:
             return value
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}\n{told()}"
         time.sleep(0.05)
 
 
@@ -107,6 +110,10 @@ class Server:
         except OSError:
             return False
 
+    def database(self):
+        """The database, to be read, and closed at once: what is open keeps the disk busy."""
+        return closing(sqlite3.connect(f"file:{self.data}/luthier.db?mode=ro", uri=True))
+
     def log(self) -> str:
         return (self.dir / "server.log").read_text(errors="replace")
 
@@ -179,11 +186,11 @@ def unmount(place: Path) -> None:
         said.append(done.stderr)
         return done.returncode == 0
 
-    try:
-        wait_for(unmounted, "umount")
-    except AssertionError:
-        users = subprocess.run(["fuser", "-vm", str(place)], capture_output=True, text=True)
-        raise AssertionError(f"{said[-1]}\n{users.stderr}\n{users.stdout}") from None
+    def users():
+        seen = subprocess.run(["fuser", "-vm", str(place)], capture_output=True, text=True)
+        return f"{said[-1]}\n{seen.stderr}\n{seen.stdout}"
+
+    wait_for(unmounted, "umount", told=users)
 
 
 def leftovers(directory: Path) -> list:

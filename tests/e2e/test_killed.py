@@ -3,9 +3,7 @@ replicas keep running."""
 
 import fcntl
 import os
-import sqlite3
 import subprocess
-from contextlib import closing
 
 import fiddler as fdl
 import pytest
@@ -44,7 +42,7 @@ def blobs(server) -> list:
 
 def rows(server) -> list:
     """The stored events: (id, a), in order."""
-    with closing(sqlite3.connect(f"file:{server.data}/luthier.db?mode=ro", uri=True)) as db:
+    with server.database() as db:
         return db.execute("SELECT event_id, row ->> 'a' FROM events ORDER BY seq").fetchall()
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import threading
 
+import fiddler as fdl
 import requests
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -66,16 +67,19 @@ def attributes(of) -> dict:
     return {key: getattr(value, value.WhichOneof("value")) for key, value in values}
 
 
-def test_traces_go_where_the_environment_says(own_server, tmp_path):
-    import fiddler as fdl
+def deployed(directory, **params):
+    """A model in a project of its own."""
+    model = packages.model(fdl.Project(name="traced").create(), "m")
+    packages.deploy(model, packages.write(directory), **params)
+    return model
 
+
+def test_traces_go_where_the_environment_says(own_server, tmp_path):
     with Collector() as collector:
         endpoint = f"http://127.0.0.1:{collector.server_port}"
         env = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_BSP_SCHEDULE_DELAY": "100"}
         server = own_server(env=env)
-        project = fdl.Project(name="traced").create()
-        model = packages.model(project, "m")
-        packages.deploy(model, packages.write(tmp_path / "p"))
+        model = deployed(tmp_path / "p")
         asked = ask(server, model, 1.0, traceparent=f"00-{TRACE}-{PARENT}-01")
         assert asked.status_code == 200
         mine = lambda span: span.trace_id.hex() == TRACE
@@ -101,21 +105,15 @@ def test_traces_go_where_the_environment_says(own_server, tmp_path):
             lambda: collector.having(lambda s: s.name == "deploy_artifact"), "the span of the job"
         )
         assert {"unpack", "lock", "build", "await_ready"} <= set(collector.below(job))
-        project.delete()
 
 
 def test_a_runner_is_told_of_the_trace_it_works_in(own_server, tmp_path):
-    import fiddler as fdl
-
     with Collector() as collector, Runner(10.0) as runner:
         endpoint = f"http://127.0.0.1:{collector.server_port}/v1/traces"
         env = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": endpoint, "OTEL_SERVICE_NAME": "mine"}
         server = own_server(env=env)
-        project = fdl.Project(name="told").create()
-        model = packages.model(project, "m")
-        manual = fdl.DeploymentType.MANUAL
-        packages.deploy(model, packages.write(tmp_path / "p"), deployment_type=manual)
-        done = server.cli("runner-address", "told/m", runner.url)
+        model = deployed(tmp_path / "p", deployment_type=fdl.DeploymentType.MANUAL)
+        done = server.cli("runner-address", "traced/m", runner.url)
         assert done.returncode == 0, done.stderr
         deployment = fdl.ModelDeployment.of(model_id=model.id)
         deployment.active = True
@@ -123,7 +121,6 @@ def test_a_runner_is_told_of_the_trace_it_works_in(own_server, tmp_path):
         assert ask(server, model, 1.0, traceparent=f"00-{TRACE}-{PARENT}-01").status_code == 200
         told = requests.get(runner.url + "/traceparents").json()[-1].split("-")
         assert told[1] == TRACE
-        project.delete()
         server.stop()
         # What is not sent yet when the server is stopped is sent then.
         [transfer] = collector.having(lambda s: s.span_id.hex() == told[2])
@@ -132,18 +129,13 @@ def test_a_runner_is_told_of_the_trace_it_works_in(own_server, tmp_path):
 
 
 def test_a_collector_that_is_gone_is_said_once_and_costs_nothing(own_server, tmp_path):
-    import fiddler as fdl
-
     with Collector() as collector:
         gone = f"http://127.0.0.1:{collector.server_port}"
     env = {"OTEL_EXPORTER_OTLP_ENDPOINT": gone, "OTEL_BSP_SCHEDULE_DELAY": "100"}
     server = own_server(env=env)
-    project = fdl.Project(name="untraced").create()
-    model = packages.model(project, "m")
-    packages.deploy(model, packages.write(tmp_path / "p"))
+    model = deployed(tmp_path / "p")
     harness.wait_for(lambda: "traces cannot be exported" in server.log(), "the warning")
     assert ask(server, model, 1.0).status_code == 200
-    project.delete()
     server.stop()
     assert server.log().count("traces cannot be exported") == 1
 

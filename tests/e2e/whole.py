@@ -111,9 +111,8 @@ def settled(server, model, count: int, seconds: float = 60) -> list:
             and not leaked(server, count)
         )
 
-    try:
-        harness.wait_for(is_whole, "the wanted state", seconds)
-    except AssertionError:
-        seen = deployment(server, model)
-        raise AssertionError(f"{leaked(server, count)}, {seen}\n{server.log()[-6000:]}") from None
+    def state():
+        return f"{leaked(server, count)}, {deployment(server, model)}\n{server.log()[-6000:]}"
+
+    harness.wait_for(is_whole, "the wanted state", seconds, told=state)
     return replicas(server, model)

@@ -105,26 +105,7 @@ fn main() -> ExitCode {
     if let Command::Shim { dir } = &cli.command {
         return luthier_runtime_oci::shim_main(dir);
     }
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(e) => {
-            output::failure(&Error::internal("starting", e));
-            return ExitCode::FAILURE;
-        }
-    };
-    let traces = match &cli.command {
-        Command::Serve(_) => Traces::from_env(runtime.handle()),
-        _ => Ok(None),
-    };
-    let traces = match traces {
-        Ok(traces) => traces,
-        Err(error) => {
-            output::failure(&error);
-            return ExitCode::FAILURE;
-        }
-    };
-    start_log(traces.as_ref());
-    match runtime.block_on(dispatch(cli)) {
+    match run_command(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::debug!(chain = error.chain(), "failed");
@@ -132,6 +113,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn run_command(cli: Cli) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|e| Error::internal("starting", e))?;
+    let traces = match &cli.command {
+        Command::Serve(_) => Traces::from_env(runtime.handle())?,
+        _ => None,
+    };
+    start_log(traces.as_ref());
+    runtime.block_on(dispatch(cli))
 }
 
 async fn dispatch(cli: Cli) -> Result<()> {

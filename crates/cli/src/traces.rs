@@ -2,8 +2,6 @@
 //! of OpenTelemetry's specification hold: headers, sampler, resource attributes and more.
 
 use std::{
-    error::Error as StdError,
-    iter::successors,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -56,13 +54,6 @@ impl Traces {
         if !ENDPOINTS.into_iter().any(is_set) {
             return Ok(None);
         }
-        let unfit = |e: &dyn StdError| {
-            let cause = format!("traces cannot be exported as the environment says: {e}");
-            Error::new(Code::BadRequest, cause).hint(
-                "Set OTEL_EXPORTER_OTLP_ENDPOINT to an address like http://127.0.0.1:4318, or to \
-                 nothing.",
-            )
-        };
         let http = reqwest::Client::builder().timeout(TIMEOUT).build();
         let client = Client {
             http: http.map_err(|e| Error::internal("setting up the export of traces", e))?,
@@ -74,7 +65,13 @@ impl Traces {
             .with_http_client(client)
             .with_protocol(Protocol::HttpBinary)
             .build()
-            .map_err(|e| unfit(&e))?;
+            .map_err(|e| {
+                let cause = format!("traces cannot be exported as the environment says: {e}");
+                Error::new(Code::BadRequest, cause).hint(
+                    "Set OTEL_EXPORTER_OTLP_ENDPOINT to an address like http://127.0.0.1:4318, or \
+                     to nothing.",
+                )
+            })?;
         let mut resource = Resource::builder();
         if !is_set(SERVICE_NAME) {
             resource = resource.with_service_name("luthier");
@@ -103,17 +100,14 @@ impl Drop for Traces {
 
 impl Client {
     /// Says when spans cannot be sent, and when they can again, and not each time anew.
-    fn report(&self, failed: Option<&HttpError>) {
+    fn report(&self, failed: Option<&Error>) {
         let failed_before = self.fails.swap(failed.is_some(), Ordering::Relaxed);
         match failed {
             Some(error) if !failed_before => {
-                let first: &dyn StdError = &**error;
-                let chain = successors(Some(first), |e: &&dyn StdError| (*e).source());
-                let error = chain
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(": ");
-                tracing::warn!(error, "traces cannot be exported; what is not sent is lost");
+                tracing::warn!(
+                    error = error.chain(),
+                    "traces cannot be exported; what is not sent is lost"
+                );
             }
             None if failed_before => tracing::info!("traces are exported again"),
             _ => {}
@@ -140,7 +134,8 @@ impl HttpClient for Client {
             Ok::<_, HttpError>(response.body(answer.bytes().await?)?)
         };
         let sent = self.runtime.spawn(sending).await?;
+        let sent = sent.map_err(|e| Error::internal("sending traces", e));
         self.report(sent.as_ref().err());
-        sent
+        Ok(sent?)
     }
 }

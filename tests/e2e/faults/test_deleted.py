@@ -50,10 +50,11 @@ def test_deleted_in_the_middle_of_a_step(own_server, tmp_path, step):
         120,
     )
     assert server.call("GET", f"/v3/models/{model.id}")[0] == 404
-    try:
-        harness.wait_for(lambda: not left(server), "every trace to go")
-    except AssertionError:
-        raise AssertionError(f"{left(server)}\n{server.log()[-6000:]}") from None
+    harness.wait_for(
+        lambda: not left(server),
+        "every trace to go",
+        told=lambda: f"{left(server)}\n{server.log()[-6000:]}",
+    )
 
 
 @pytest.mark.long

@@ -1,11 +1,9 @@
 """A machine that fails the server: its disk full or read-only, its database locked, its clock set."""
 
 import os
-import sqlite3
 import subprocess
 import threading
 import time
-from contextlib import closing
 from pathlib import Path
 
 import fiddler as fdl
@@ -74,8 +72,7 @@ def deployed(small_disk, tmp_path):
 
 def sound(server):
     """Whether the database is whole."""
-    # Closed at once: what is open keeps the disk busy.
-    with closing(sqlite3.connect(f"file:{server.data}/luthier.db?mode=ro", uri=True)) as db:
+    with server.database() as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
 
