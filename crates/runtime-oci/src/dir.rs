@@ -7,9 +7,10 @@
 //! | `running.json` | shim | pid of the container's first process |
 //! | `exit.json` | shim, last of all; or who finds the shim dead | how it ended |
 //! | `out.log`, `out.log.1` | shim | output |
-//! | `shim.log` | shim | its own last words, normally empty |
+//! | `shim.log` | shim | its own last words, normally empty; locked while the container is started |
 
 use std::{
+    fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
 };
@@ -67,6 +68,20 @@ pub(crate) struct Handshake {
     pub(crate) error: Option<String>,
 }
 
+/// The sign that a container is being started: a lock on `shim.log`.
+///
+/// Its starter holds it, and so does the shim, whose standard error the file is. So a container
+/// without a shim and without this lock will never get one: whoever began to start it is dead.
+#[derive(Debug)]
+pub(crate) struct Starting(File);
+
+impl Starting {
+    /// What the shim is to have as its standard error.
+    pub(crate) fn log(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
+}
+
 /// A container's directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Dir(PathBuf);
@@ -82,6 +97,10 @@ impl Dir {
 
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join("out.log")
+    }
+
+    pub(crate) fn shim_log(&self) -> PathBuf {
+        self.0.join("shim.log")
     }
 
     pub(crate) fn stored(&self) -> io::Result<Option<Stored>> {
@@ -115,6 +134,28 @@ impl Dir {
     pub(crate) fn write_ended(&self, exit: Exit) -> io::Result<()> {
         let finished_at = Timestamp::now();
         self.write("exit.json", &Ended { exit, finished_at })
+    }
+
+    /// Begins to start the container. Must be called before the directory gets its name.
+    pub(crate) fn begin(&self) -> io::Result<Starting> {
+        let log = fs_err::File::create(self.shim_log())?.into_file();
+        log.lock()?;
+        Ok(Starting(log))
+    }
+
+    /// Whether somebody holds [`Starting`].
+    pub(crate) fn being_started(&self) -> io::Result<bool> {
+        let log = match fs_err::File::open(self.shim_log()) {
+            Ok(log) => log.into_file(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        // Shared, so that who looks is not taken for a starter by another who looks.
+        match log.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
     }
 
     /// Reads a file; one that a crash of the machine left torn or empty is as good as none.

@@ -35,9 +35,6 @@ const POLL: Duration = Duration::from_millis(10);
 /// How long a killed container may take to be gone; the shim itself waits less for its cgroup.
 const KILL_PATIENCE: Duration = Duration::from_secs(15);
 
-/// How long a container whose shim has not yet reported itself is taken to be starting.
-const START_PATIENCE: Duration = Duration::from_secs(10);
-
 /// Settings of an [`OciRuntime`].
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -324,25 +321,21 @@ impl Inner {
         if let Some(ended) = dir.ended().map_err(unreadable)? {
             return Ok(ContainerState::Exited(ended.exit));
         }
-        match dir.shim().map_err(unreadable)? {
+        let shim = match dir.shim().map_err(unreadable)? {
+            None if dir.being_started().map_err(unreadable)? => {
+                return Ok(ContainerState::Starting);
+            }
+            // It may have come to be between the two looks.
+            None => dir.shim().map_err(unreadable)?,
+            found => found,
+        };
+        match shim {
             Some(shim) if shim.alive() => Ok(match dir.running().map_err(unreadable)? {
                 Some(running) => ContainerState::Running { pid: running.pid },
                 None => ContainerState::Starting,
             }),
-            None if self.may_be_starting(dir, stored) => Ok(ContainerState::Starting),
             shim => self.bury(dir, stored, shim),
         }
-    }
-
-    /// Whether a container without a shim may yet get one.
-    fn may_be_starting(&self, dir: &Dir, stored: &Stored) -> bool {
-        let starting = lock(&self.locks)
-            .get(&stored.container.id)
-            .is_some_and(|held| held.try_lock().is_err());
-        let young = fs_err::metadata(dir.path().join("spec.json"))
-            .and_then(|m| m.modified())
-            .is_ok_and(|made| made.elapsed().is_ok_and(|age| age < START_PATIENCE));
-        starting || young
     }
 
     /// Cleans up after a shim that died, and records the end it can no longer record.
@@ -358,7 +351,7 @@ impl Inner {
             "the server ended while it was starting the container"
         }
         .to_owned();
-        let said = fs_err::read_to_string(dir.path().join("shim.log")).unwrap_or_default();
+        let said = fs_err::read_to_string(dir.shim_log()).unwrap_or_default();
         if let Some(last) = said.lines().last() {
             cause.push_str(": ");
             cause.push_str(last);

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::{Inner, cannot_start, discard};
-use crate::dir::{Dir, Handshake, Stored};
+use crate::dir::{Dir, Handshake, Starting, Stored};
 
 /// How long a container may take until its program runs; normally some tens of milliseconds.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,14 +30,16 @@ impl Inner {
     pub(super) fn launch(&self, spec: &ContainerSpec) -> Result<()> {
         let id = &spec.id;
         let failed = |cause: &str| cannot_start(id, cause, "");
-        let dir = self.place(spec).map_err(|e| failed(&e.to_string()))?;
-        let answer = self.spawn(&dir).and_then(|pipe| answer(pipe, &dir));
+        let (dir, starting) = self.place(spec).map_err(|e| failed(&e.to_string()))?;
+        let answer = self
+            .spawn(&dir, &starting)
+            .and_then(|pipe| answer(pipe, &dir));
         let cause = match answer {
             Ok(Handshake { error: None }) => return Ok(()),
             Ok(Handshake { error: Some(cause) }) => cause,
             Err(e) => e.to_string(),
         };
-        let said = fs_err::read_to_string(dir.path().join("shim.log")).unwrap_or_default();
+        let said = fs_err::read_to_string(dir.shim_log()).unwrap_or_default();
         let error = cannot_start(id, &cause, &said);
         if let Err(e) = self.forget(id) {
             tracing::warn!(%id, error = %e.chain(), "a failed container is not wholly removed");
@@ -45,14 +47,17 @@ impl Inner {
         Err(error)
     }
 
-    /// Makes the container's directory, whole or not at all.
-    fn place(&self, spec: &ContainerSpec) -> io::Result<Dir> {
+    /// Makes the container's directory, whole or not at all, and gives the sign that it is being
+    /// started.
+    fn place(&self, spec: &ContainerSpec) -> io::Result<(Dir, Starting)> {
         let state = &self.options.state_dir;
         let made = tempfile::Builder::new()
             .prefix(&format!("{}{}-", super::check::HIDDEN[0], spec.id))
             .tempdir_in(state)?;
         let path = state.join(&spec.id.0);
-        Dir::new(made.path()).write_stored(&Stored {
+        let dir = Dir::new(made.path());
+        let starting = dir.begin()?;
+        dir.write_stored(&Stored {
             container: spec.clone(),
             user_namespace: self.user_namespaces,
             uid_base: self.options.uid_base,
@@ -69,12 +74,11 @@ impl Inner {
         }
         // It has its own name now; nothing is left to remove under the old one.
         let _ = made.keep();
-        Ok(Dir::new(path))
+        Ok((Dir::new(path), starting))
     }
 
     /// Starts the shim; gives the pipe that its answer comes through.
-    fn spawn(&self, dir: &Dir) -> io::Result<OwnedFd> {
-        let log = fs_err::File::create(dir.path().join("shim.log"))?;
+    fn spawn(&self, dir: &Dir, starting: &Starting) -> io::Result<OwnedFd> {
         let mut command = Command::new(&self.options.shim);
         command
             .arg("shim")
@@ -85,7 +89,7 @@ impl Inner {
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(log.into_file());
+            .stderr(starting.log()?);
         #[expect(
             unsafe_code,
             reason = "a session of its own, out of the terminal's reach"

@@ -101,10 +101,6 @@ fn start(dir: &Dir) -> Result<watch::Watch, String> {
     dir.write_shim(&me)
         .map_err(|e| format!("cannot write the state directory: {e}"))?;
 
-    if dir.ended().is_ok_and(|ended| ended.is_some()) {
-        return Err("the server gave it up before its shim came to run".to_owned());
-    }
-
     let signals = watched();
     signals
         .thread_block()

@@ -6,7 +6,7 @@ use std::{
 };
 
 use luthier_ports::{
-    ContainerRuntime, ContainerState,
+    ContainerId, ContainerRuntime, ContainerState,
     conformance::{self, Program, RuntimeFixture},
 };
 use luthier_runtime_oci::OciRuntime;
@@ -173,6 +173,35 @@ async fn an_interrupted_start_is_swept_up() {
     fs_err::create_dir(&torn).unwrap();
     world.successor();
     assert!(!half.exists() && !torn.exists());
+    world.finish().await;
+}
+
+#[tokio::test]
+async fn a_start_whose_starter_died_is_over_at_once() {
+    let world = World::new();
+    let done = world.start(&spec("done", "true")).await;
+    world.exit(&done).await;
+    let described = fs_err::read_to_string(world.container_dir(&done).join("spec.json")).unwrap();
+    let cut = ContainerId("cut".to_owned());
+    let dir = world.container_dir(&cut);
+    fs_err::create_dir(&dir).unwrap();
+    let log = fs_err::File::create(dir.join("shim.log"))
+        .unwrap()
+        .into_file();
+    log.lock().unwrap();
+    fs_err::write(dir.join("spec.json"), described.replace("done", "cut")).unwrap();
+    let state = async || world.runtime.status(&cut).await.unwrap().unwrap().state;
+    assert_eq!(state().await, ContainerState::Starting);
+
+    // As the kernel does when the last process that holds it ends.
+    drop(log);
+    let ContainerState::Exited(exit) = state().await else {
+        panic!("nobody is left who could start it");
+    };
+    let cause = exit.error.unwrap();
+    assert!(cause.contains("ended while it was starting"), "{cause}");
+    world.runtime.remove(&cut).await.unwrap();
+    assert!(!dir.exists());
     world.finish().await;
 }
 
