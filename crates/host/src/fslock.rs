@@ -12,7 +12,16 @@ use luthier_types::{Error, Result};
 /// A lock, held until dropped: exclusive, or shared with others that take it so.
 #[derive(Debug)]
 pub struct FileLock {
-    _file: File,
+    file: File,
+}
+
+/// Given back for every copy of the descriptor: a child that this process is just making has one
+/// until it becomes another program.
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // Closing it is the next best.
+        let _ = self.file.unlock();
+    }
 }
 
 /// How often a waiting lock is tried again.
@@ -73,7 +82,7 @@ impl FileLock {
             .open(path)
             .map_err(failed)?;
         match lock(&file) {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(e)) => Err(failed(e)),
         }
@@ -90,6 +99,16 @@ mod tests {
         let path = dir.path().join("deep/a.lock");
         let held = FileLock::acquire(&path).await.unwrap();
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(held);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_is_free_once_dropped_though_a_child_has_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.lock");
+        let held = FileLock::try_acquire(&path).unwrap().unwrap();
+        let _copy = held.file.try_clone().unwrap();
         drop(held);
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
     }

@@ -1,5 +1,5 @@
 //! Outside programs: every line to the log as it comes, the end of the output kept, the whole
-//! process group killed when the caller goes away.
+//! process group killed when the caller goes away, however it does.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use nix::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader},
-    process::Command,
+    process::{ChildStdin, Command},
     sync::mpsc,
 };
 
@@ -29,6 +29,17 @@ use crate::mask_credentials;
 const KEEP: usize = 64 * 1024;
 /// Longest line; a longer one is cut into several.
 const LINE: u64 = 8 * 1024;
+
+/// Runs `$@`. Beside it, in its process group, a watcher waits for the end of standard input: the
+/// end of the process that holds its other side. Without it a killed server's installer would go
+/// on, and make anew what the next server sweeps away. It has to start before the program.
+const WATCHED: &str = r#"
+umask 022
+exec 3<&0 </dev/null
+{ read -r _; kill -9 -$$; } <&3 >/dev/null 2>&1 &
+exec 3<&-
+exec "$@"
+"#;
 
 /// A program to run. It sees only the environment variables given here, no standard input, and
 /// makes files readable to all (umask 022).
@@ -147,12 +158,12 @@ impl Program {
         let name = self.path.display();
         let mut command = Command::new("/bin/sh");
         command
-            .args(["-c", "umask 022 && exec \"$@\"", "sh"])
+            .args(["-c", WATCHED, "sh"])
             .arg(&self.path)
             .args(&self.args)
             .env_clear()
             .envs(&self.env)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -163,7 +174,10 @@ impl Program {
         let mut child = command
             .spawn()
             .map_err(|e| Error::internal(format!("starting {name}"), e))?;
-        let group = Group(child.id());
+        let group = Group {
+            leader: child.id(),
+            _held: child.stdin.take(),
+        };
         let (lines, mut received) = mpsc::channel(64);
         let readers = [
             child
@@ -215,12 +229,16 @@ impl Program {
 }
 
 /// The process group of a child; what is left of it is killed when dropped.
-struct Group(Option<u32>);
+struct Group {
+    leader: Option<u32>,
+    /// What the watcher waits for the end of.
+    _held: Option<ChildStdin>,
+}
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(pid) = self.0.and_then(|p| i32::try_from(p).ok()) {
-            // Nothing is left of it when it ended well.
+        if let Some(pid) = self.leader.and_then(|p| i32::try_from(p).ok()) {
+            // The watcher, and what the program left behind.
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
     }

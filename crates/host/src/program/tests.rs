@@ -90,6 +90,40 @@ async fn cancelled_the_whole_group_is_killed() {
     wait_until_gone(pid).await;
 }
 
+/// Where [`parent`] is to say that its program runs.
+const PARENT: &str = "LUTHIER_TEST_PARENT";
+
+#[tokio::test]
+async fn a_killed_parent_takes_the_whole_group_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid_file = dir.path().join("pid");
+    let mut parent = std::process::Command::new(env::current_exe().unwrap())
+        .args(["program::tests::parent", "--exact", "--ignored"])
+        .env(PARENT, &pid_file)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = loop {
+        match fs_err::read_to_string(&pid_file) {
+            Ok(pid) => break pid.trim().parse().unwrap(),
+            Err(_) => assert!(parent.try_wait().unwrap().is_none(), "it ended"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    wait_until_gone(pid).await;
+}
+
+#[tokio::test]
+#[ignore = "a process that another test kills"]
+async fn parent() {
+    let pid_file = env::var(PARENT).unwrap();
+    let script =
+        format!("sleep 300 & echo $! > {pid_file}.new; mv {pid_file}.new {pid_file}; wait");
+    sh(&script).run(&LogSink::none()).await.unwrap();
+}
+
 /// A killed orphan is a zombie until the init process collects it; both count as gone.
 async fn wait_until_gone(pid: i32) {
     for _ in 0..200 {
