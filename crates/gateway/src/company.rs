@@ -22,6 +22,8 @@ const MOST_ROWS: usize = 1024;
 const MOST_BYTES: usize = 1 << 20;
 /// Fewest members and rows that are still tried, or nothing would be learnt any more.
 const FEWEST: usize = 2;
+/// Longest that a call may be waited for instead of going beside it.
+const MOST_PATIENCE: Duration = Duration::from_secs(1);
 /// What an observation weighs after the next one.
 const DECAY: f64 = 0.95;
 /// Variance of the number of rows below which the line has no slope to speak of.
@@ -57,6 +59,21 @@ impl Company {
             rows: more.saturating_add(1).clamp(FEWEST, MOST_ROWS),
             bytes: MOST_BYTES,
         }
+    }
+
+    /// How long a call takes, as a mean of the last ones.
+    pub(crate) fn took(&self) -> Duration {
+        let [calls, _, seconds, ..] = self.sums;
+        match calls > 0.0 {
+            true => Duration::try_from_secs_f64(seconds / calls).unwrap_or_default(),
+            false => Duration::ZERO,
+        }
+    }
+
+    /// How long to wait for a call that runs, at least `least`: twice as long as calls take. One
+    /// that takes longer may never end.
+    pub(crate) fn patience(&self, least: Duration) -> Duration {
+        least.max((2 * self.took()).min(MOST_PATIENCE))
     }
 
     /// A call of `entries` requests with `rows` rows was answered after `took`.

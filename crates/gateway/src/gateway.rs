@@ -32,9 +32,12 @@ pub struct Options {
     pub waiting_bytes: usize,
     /// Largest answer taken from a replica, in bytes.
     pub max_answer: usize,
-    /// How long a request that could be joined waits for a replica without such a call, before it
-    /// takes a second place beside one.
+    /// How long a request that could be joined waits at least for a replica without such a call,
+    /// before it takes a second place beside one.
     pub patience: Duration,
+    /// How long requests are held at most after a call, so that those it answered can join them;
+    /// zero holds none.
+    pub lull: Duration,
     /// How long a call that nobody waits for any more may keep its place in the replica.
     pub linger: Duration,
     /// Most rows of recent requests that are remembered of each model; 0 remembers none.
@@ -49,6 +52,7 @@ impl Default for Options {
             waiting_bytes: 256 << 20,
             max_answer: 256 << 20,
             patience: Duration::from_millis(5),
+            lull: Duration::from_millis(5),
             linger: Duration::from_secs(5),
             recent_rows: 200,
         }

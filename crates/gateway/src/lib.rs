@@ -26,6 +26,7 @@ mod connection;
 mod errors;
 mod gateway;
 mod join;
+mod lull;
 mod model;
 mod place;
 mod queue;

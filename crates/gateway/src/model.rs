@@ -15,6 +15,7 @@ use crate::{
     connection::{self, Failure},
     gateway::{Options, Package, Stats, Told},
     join::{joined, split},
+    lull::Lull,
     place::Place,
     queue::Queue,
     recent::Recent,
@@ -61,6 +62,7 @@ pub(crate) struct State {
     pub(crate) serving: Arc<Serving>,
     pub(crate) queue: Queue<Waiter>,
     pub(crate) company: Company,
+    pub(crate) lull: Lull,
 }
 
 /// A successful answer: the replica's to a call of one's own, or one's part of that to a joined one.
@@ -77,6 +79,7 @@ impl Model {
             serving: Arc::default(),
             queue: Queue::default(),
             company: Company::default(),
+            lull: Lull::default(),
         };
         Self {
             recent: Recent::new(options.recent_rows),

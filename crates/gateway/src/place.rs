@@ -24,11 +24,16 @@ pub(crate) struct Place {
     model: Arc<Model>,
     replica: Arc<Replica>,
     small: bool,
+    /// Requests that the call is for.
+    entries: usize,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.replica.leave(self.small);
+        if self.small {
+            self.model.ended(&self.replica, self.entries);
+        }
         self.model.dispatch();
     }
 }
@@ -59,7 +64,13 @@ impl Place {
             model: model.clone(),
             replica: replica.clone(),
             small,
+            entries: 1,
         })
+    }
+
+    /// Makes it one for so many requests.
+    pub(crate) fn hold(&mut self, entries: usize) {
+        self.entries = entries;
     }
 
     /// The replica it is in.

@@ -1,7 +1,8 @@
 //! Who waits for a replica of one model, and what goes there together. No clock, no IO.
 //!
 //! First come, first served. An entry may take others with it that wait behind it and are like it:
-//! they are predicted as one table. Nothing waits to be joined; what is joined has been waiting.
+//! they are predicted as one table. Those behind it have been waiting for the same
+//! replicas.
 
 use std::collections::VecDeque;
 

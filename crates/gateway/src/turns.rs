@@ -71,7 +71,8 @@ pub(crate) struct Waiter {
     route: Route,
     rows: usize,
     bytes: usize,
-    since: Instant,
+    /// Until when it waits for a replica without a call that it could have joined.
+    patient: Instant,
     /// What is to be joined, for a small request.
     small: Option<(RecordBatch, Likeness)>,
     pub(crate) deadline: Deadline,
@@ -120,8 +121,10 @@ impl Model {
         route: &Route,
         deadline: Deadline,
     ) -> Result<Turn> {
-        let mut waiting = {
+        let (patient, mut waiting) = {
             let mut state = self.state();
+            let now = Instant::now();
+            let patient = now + state.company.patience(self.options.patience);
             if !route.leads_anywhere(&state.serving) {
                 return Err(unavailable());
             }
@@ -132,20 +135,22 @@ impl Model {
                 patient: small,
             };
             if state.queue.is_empty()
+                && !(small && state.lull.holds(now, 1))
                 && let Some(place) = self.choose(&state.serving, &wish)
             {
                 return Ok(Turn::Go(place, state.serving.clone()));
             }
-            let ticket = self.queue_up(&mut state, question, route, deadline)?;
-            Waiting {
+            let ticket = self.queue_up(&mut state, question, route, deadline, patient)?;
+            let waiting = Waiting {
                 model: self,
                 ticket: Some(ticket.0),
                 turn: ticket.1,
-            }
+            };
+            (patient, waiting)
         };
         // Those before it may wait for other replicas than this one can go to.
         self.dispatch();
-        let impatient = sleep_until(Instant::now() + self.options.patience);
+        let impatient = sleep_until(patient);
         let turn = tokio::select! {
             biased;
             turn = &mut waiting.turn => turn,
@@ -164,6 +169,7 @@ impl Model {
         question: &Question,
         route: &Route,
         deadline: Deadline,
+        patient: Instant,
     ) -> Result<(Ticket, oneshot::Receiver<Turn>)> {
         let bytes = question.bytes();
         let new = *route == Route::default();
@@ -177,7 +183,7 @@ impl Model {
             route: route.clone(),
             rows: question.rows(),
             bytes,
-            since: Instant::now(),
+            patient,
             small: question.to_join(),
             deadline,
             turn,
@@ -193,6 +199,36 @@ impl Model {
         Ok((ticket, told))
     }
 
+    /// A call of `replica` for so many requests that could be joined has ended: those who wait may be
+    /// held for a moment, unless another replica has nothing to do.
+    pub(crate) fn ended(self: &Arc<Self>, replica: &Replica, entries: usize) {
+        let interrupted = self.state().lull.end();
+        if interrupted {
+            self.dispatch();
+        }
+        let mut state = self.state();
+        let idle = |r: &Arc<Replica>| r.id != replica.id && r.in_flight() == 0;
+        if state.serving.replicas.iter().any(idle) {
+            return;
+        }
+        let counts = (entries, state.queue.len());
+        let (most, took) = (state.company.bounds().entries, state.company.took());
+        let longest = self.options.lull;
+        let until = state
+            .lull
+            .begin(Instant::now(), counts, most, took, longest);
+        // Without a runtime everything is at its end.
+        if let Some(until) = until
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let model = Arc::clone(self);
+            runtime.spawn(async move {
+                sleep_until(until).await;
+                model.dispatch();
+            });
+        }
+    }
+
     /// Gives free places to those that wait.
     pub(crate) fn dispatch(self: &Arc<Self>) {
         loop {
@@ -206,18 +242,24 @@ impl Model {
                     Bounds::ALONE
                 };
                 let now = Instant::now();
+                let waiting = state.queue.len();
+                let held = state.lull.holds(now, waiting);
                 let choose = |w: &Waiter| {
                     let small = batching && w.small.is_some() && !w.route.alone;
+                    if small && held {
+                        return None;
+                    }
                     let wish = Wish {
                         route: &w.route,
                         small,
-                        patient: small && now < w.since + self.options.patience,
+                        patient: small && now < w.patient,
                     };
                     self.choose(&serving, &wish)
                 };
-                let Some((place, group)) = state.queue.take(bounds, choose) else {
+                let Some((mut place, group)) = state.queue.take(bounds, choose) else {
                     return;
                 };
+                place.hold(group.len());
                 (place, serving, group)
             };
             if group.len() > 1 {

@@ -88,6 +88,36 @@ async fn what_waits_is_predicted_together_and_each_gets_its_own() {
     assert_eq!((stats.in_flight, stats.waiting, stats.errors), (0, 0, 0));
 }
 
+/// How many calls eight clients need that ask ten times each, again as soon as they have an answer.
+async fn calls_of_clients_that_ask_again(lull: Duration) -> usize {
+    let runner = Runner::start(Answer::Slow(Duration::from_millis(40))).await;
+    let world = World::new(Options { lull, ..patient() }, &[&runner]);
+    let clients = (0..8).map(|client| {
+        let (gateway, model) = (world.gateway.clone(), world.model);
+        async move {
+            for _ in 0..10 {
+                let table = rows(&[f64::from(client)]);
+                let answer = gateway.predict(model, table, soon()).await.unwrap();
+                assert_eq!(floats(&answer), [f64::from(client) * 2.0]);
+            }
+        }
+    });
+    futures::future::join_all(clients).await;
+    runner.calls().len()
+}
+
+#[tokio::test]
+async fn clients_that_ask_again_are_joined_with_those_who_waited() {
+    let apart = calls_of_clients_that_ask_again(Duration::ZERO).await;
+    let together = calls_of_clients_that_ask_again(Duration::from_secs(1)).await;
+    // The first goes alone; then they take turns, or all go at once.
+    assert!(apart >= 19, "{apart}");
+    assert!(
+        together <= 13,
+        "{together} calls, and {apart} without a moment between them"
+    );
+}
+
 #[tokio::test]
 async fn nothing_waits_while_a_replica_is_idle() {
     let runners = [

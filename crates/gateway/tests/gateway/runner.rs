@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use arrow_array::{
@@ -37,6 +38,8 @@ const TIMING: &str = "queue;dur=1, frame;dur=2, model;dur=3";
 pub(crate) enum Answer {
     /// `y` is twice the first input.
     Double,
+    /// As `Double`, after a time, one call after another.
+    Slow(Duration),
     /// The same as integers.
     Ints,
     /// These columns instead.
@@ -77,6 +80,8 @@ struct Shared {
     hang_ups: AtomicUsize,
     timeout: Mutex<Option<u64>>,
     calls: Mutex<Vec<usize>>,
+    /// Held by the call that is in the model.
+    python: tokio::sync::Mutex<()>,
 }
 
 /// A running server; ends with its value.
@@ -100,6 +105,7 @@ impl Runner {
             hang_ups: AtomicUsize::new(0),
             timeout: Mutex::new(None),
             calls: Mutex::default(),
+            python: tokio::sync::Mutex::default(),
         });
         let task = listen(dir.path().join("r.sock"), shared.clone());
         Self {
@@ -265,6 +271,10 @@ async fn serve(
         .await
         .unwrap()
         .clone();
+    if let Answer::Slow(takes) = answer {
+        let _one = shared.python.lock().await;
+        tokio::time::sleep(takes).await;
+    }
     if answer == Answer::Never {
         std::future::pending::<()>().await;
     }
