@@ -1,4 +1,4 @@
-//! Predictions averaged over the reference: the part that SHAP, PERMUTE and the resets share.
+//! Predictions averaged over the reference: the part that PERMUTE and the resets share.
 //!
 //! Each question is: what does the model predict on average when some features keep the explained
 //! row's values and the others take theirs from the reference rows, one after the other? Reference

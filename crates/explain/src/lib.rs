@@ -25,8 +25,7 @@
 mod ablation;
 mod averages;
 mod coalitions;
-mod fiddler_shap;
-mod kernel_shap;
+mod games;
 mod machine;
 mod problem;
 mod random;
@@ -40,6 +39,7 @@ pub use machine::{Explanation, Machine, OutputExplanation};
 pub use problem::{DEFAULT_MAX_BATCH_ROWS, MAX_NUM_PERMUTATIONS, Method, Problem};
 
 use averages::Averages;
+use games::{Games, Rules};
 use luthier_types::Error;
 use machine::{Driver, Plan};
 use rows::Rows;
@@ -71,17 +71,14 @@ pub fn explain(problem: Problem) -> Result<Box<dyn Machine>, Error> {
         Method::FiddlerShap {
             num_permutations,
             ci_level,
-        } => Box::new(fiddler_shap::FiddlerShap::new(
-            &rows,
-            outputs.len(),
-            num_permutations,
-            ci_level,
-            seed,
-        )),
-        Method::Shap => Box::new(Averages::new(
-            kernel_shap::KernelShap::new(&rows, seed),
-            outputs.len(),
-        )),
+        } => {
+            let rules = Rules::fiddler_shap(rows.features(), num_permutations, ci_level);
+            Box::new(Games::new(&rows, outputs.len(), rules, seed))
+        }
+        Method::Shap => {
+            let rules = Rules::shap(rows.features());
+            Box::new(Games::new(&rows, outputs.len(), rules, seed))
+        }
         Method::Permute { num_permutations } => Box::new(Averages::new(
             ablation::Ablation::permute(&rows, num_permutations, seed),
             outputs.len(),

@@ -29,9 +29,10 @@ pub enum Method {
         /// Confidence level of the uncertainties, in [0, 1).
         ci_level: f64,
     },
-    /// Kernel SHAP (Lundberg & Lee 2017) on the one game v(S) = mean over k of
-    /// f(x on S, r_k elsewhere): at most max(2n + 1024, 4n) coalitions for n inputs, all of them
-    /// up to n = 10.
+    /// The Shapley values of the game v(S) = mean over k of f(x on S, r_k elsewhere), as Kernel SHAP
+    /// estimates them (Lundberg & Lee 2017): as means over the games of [`Method::FiddlerShap`],
+    /// each with at most max(2n + 512, 4n) coalitions of n inputs, and all of them where no more
+    /// than ten inputs differ.
     #[serde(rename = "SHAP")]
     Shap,
     /// For each input j the mean of f(x) - f(x with j from r) over draws of r. Draws go through

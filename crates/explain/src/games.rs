@@ -1,5 +1,11 @@
-//! FIDDLER_SHAP: one game per reference row, and the mean of their Shapley values with its
-//! confidence interval over the references (Merrick & Taly, "The Explanation Game", 2020).
+//! FIDDLER_SHAP and SHAP: one game per reference row, and the mean of their Shapley values
+//! (Merrick & Taly, "The Explanation Game", 2020).
+//!
+//! That mean is what Kernel SHAP estimates (Lundberg & Lee, "A Unified Approach to Interpreting Model
+//! Predictions", 2017, section 4.1) in the one game whose values are averages over the reference,
+//! because Shapley values are linear in the game. Games that draw their coalitions apart err apart:
+//! for as many predictions the mean is about twice as close as when all references share the same
+//! coalitions.
 //!
 //! A feature in which the row and the reference agree is a null player of that game: it gets 0 and
 //! is left out, which shrinks the game. Games are built when they are first asked about and dropped
@@ -18,11 +24,25 @@ use crate::{
     stats::{Spread, normal_quantile},
 };
 
-/// The plan: the explained row first, then for each reference its row and its coalitions.
-pub(crate) struct FiddlerShap {
-    seed: u64,
+/// The largest game that SHAP solves exactly: all of 2^10 coalitions.
+const EXACT_PLAYERS: usize = 10;
+/// Coalitions beyond two per feature in a larger game of SHAP.
+const BUDGET: usize = 512;
+
+/// How the games are played.
+pub(crate) struct Rules {
+    /// Most coalitions per game.
     budget: usize,
-    ci_level: f64,
+    /// Games of so many players are solved exactly whatever that takes.
+    exact_players: usize,
+    /// Of the intervals over the references, if they are asked for.
+    ci_level: Option<f64>,
+}
+
+/// The plan: the explained row first, then for each reference its row and its coalitions.
+pub(crate) struct Games {
+    seed: u64,
+    rules: Rules,
     num_refs: usize,
     // Asking.
     asked_explained: bool,
@@ -53,22 +73,44 @@ struct Answers {
     values: Vec<f64>,
 }
 
-// === impl FiddlerShap ===
+// === impl Rules ===
 
-impl FiddlerShap {
-    pub(crate) fn new(
-        rows: &Rows,
-        outputs: usize,
-        num_permutations: usize,
-        ci_level: f64,
-        seed: u64,
-    ) -> Self {
+impl Rules {
+    /// Those of FIDDLER_SHAP for rows of so many features.
+    pub(crate) fn fiddler_shap(features: usize, num_permutations: usize, ci_level: f64) -> Self {
+        Self {
+            budget: num_permutations.max(budget_floor(features)),
+            exact_players: 0,
+            ci_level: Some(ci_level),
+        }
+    }
+
+    /// Those of SHAP for rows of so many features.
+    pub(crate) const fn shap(features: usize) -> Self {
+        Self {
+            budget: 2 * features + BUDGET,
+            exact_players: EXACT_PLAYERS,
+            ci_level: None,
+        }
+    }
+
+    const fn budget(&self, players: usize) -> usize {
+        if players <= self.exact_players {
+            return 1 << players;
+        }
+        self.budget
+    }
+}
+
+// === impl Games ===
+
+impl Games {
+    pub(crate) fn new(rows: &Rows, outputs: usize, rules: Rules, seed: u64) -> Self {
         let features: Vec<usize> = (0..rows.features()).collect();
         let (references, same) = rows.distinct(&features, rows.each());
         Self {
             seed,
-            budget: num_permutations.max(budget_floor(rows.features())),
-            ci_level,
+            rules,
             num_refs: rows.references(),
             asked_explained: false,
             references: references.into_iter(),
@@ -86,7 +128,8 @@ impl FiddlerShap {
             .filter(|&j| rows.class(j, reference.source) != EXPLAINED)
             .collect();
         let mut stream = Stream::new(self.seed, reference.source.into());
-        let coalitions = Coalitions::new(players.len(), self.budget, &mut stream);
+        let coalitions =
+            Coalitions::new(players.len(), self.rules.budget(players.len()), &mut stream);
         Arc::new(Setup {
             reference,
             players,
@@ -131,7 +174,7 @@ impl FiddlerShap {
     }
 }
 
-impl Plan for FiddlerShap {
+impl Plan for Games {
     fn next_row(&mut self, rows: &Rows, picks: &mut [u32]) -> bool {
         picks.fill(EXPLAINED);
         if !self.asked_explained {
@@ -184,22 +227,21 @@ impl Plan for FiddlerShap {
     }
 
     fn conclude(self: Box<Self>) -> Result<Outcome, Error> {
-        let quantile = normal_quantile((1.0 - self.ci_level) / 2.0).abs();
         let means = |spreads: &Vec<Spread>| spreads.iter().map(Spread::mean).collect();
-        let half_widths = |spreads: &Vec<Spread>| {
-            spreads
-                .iter()
-                .map(|s| Some(quantile * s.standard_error()?))
-                .collect()
+        let half_widths = |ci_level: f64| -> Option<Vec<Vec<f64>>> {
+            let quantile = normal_quantile((1.0 - ci_level) / 2.0).abs();
+            let half_width = |s: &Spread| Some(quantile * s.standard_error()?);
+            let of_output = |spreads: &Vec<Spread>| spreads.iter().map(half_width).collect();
+            self.attributions.iter().map(of_output).collect()
         };
         Ok(Outcome {
             baseline: means(&self.baseline),
             attributions: self.attributions.iter().map(means).collect(),
-            uncertainties: self.attributions.iter().map(half_widths).collect(),
-            model: self.model,
+            uncertainties: self.rules.ci_level.and_then(half_widths),
+            num_permutations: self.rules.ci_level.map(|_| self.rules.budget),
+            ci_level: self.rules.ci_level,
             num_refs: Some(self.num_refs),
-            num_permutations: Some(self.budget),
-            ci_level: Some(self.ci_level),
+            model: self.model,
         })
     }
 }
