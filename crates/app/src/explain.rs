@@ -11,7 +11,7 @@ use std::{
 };
 
 use luthier_data::RecordBatch;
-use luthier_explain::{DEFAULT_MAX_BATCH_ROWS, Method, Problem};
+use luthier_explain::{Method, Problem};
 use luthier_gateway::{Part, Timings};
 use luthier_store::deployments;
 use luthier_types::{Code, Digest, Error, ModelId, Result, RevisionId, Task};
@@ -25,6 +25,7 @@ use crate::{
 use answer::Receipt;
 pub use request::ExplainRequest;
 use request::{Asked, Source};
+use run::Allowance;
 
 /// Longest an explanation may take: under the 100 s after which the stock client hangs up and asks
 /// the same again.
@@ -37,14 +38,22 @@ impl App {
     /// # Errors
     /// `BadRequest` for anything in the request, `NotSupported` for methods and sources that are
     /// not served, `NotFound`, `ModelStarting` or `ModelUnavailable`, `PredictTimeout` naming what to
-    /// lower, and what the model itself fails with.
+    /// lower when there was time for nothing, and what the model itself fails with.
     pub async fn explain(&self, request: ExplainRequest, timings: &Arc<Timings>) -> Result<Value> {
-        let limit = self.deps.settings.explain_timeout.min(LONGEST);
+        let longest = self.deps.settings.explain_timeout.min(LONGEST);
+        let limit = request::max_time(&request, longest)?;
         let deadline = Instant::now() + limit;
+        let allowed = Allowance {
+            deadline,
+            rows: request::max_rows(&request)?,
+        };
         let late = || {
             Error::new(
                 Code::PredictTimeout,
-                format!("the explanation was not done after {} s", limit.as_secs()),
+                format!(
+                    "the explanation was not done after {} s",
+                    limit.as_secs_f64()
+                ),
             )
             .hint(
                 "Lower num_permutations or the reference's num_samples, or give the deployment \
@@ -52,7 +61,7 @@ impl App {
             )
         };
         let serving = self.serving(request.model_id).await?;
-        let explained = self.explain_by(&serving, request, deadline, timings);
+        let explained = self.explain_by(&serving, request, allowed, timings);
         let in_time = async {
             match tokio::time::timeout_at(deadline.into(), explained).await {
                 Err(_) => Err(late()),
@@ -71,9 +80,10 @@ impl App {
         &self,
         serving: &Serving,
         request: ExplainRequest,
-        deadline: Instant,
+        allowed: Allowance,
         timings: &Arc<Timings>,
     ) -> Result<Value> {
+        let deadline = allowed.deadline;
         let parsing = timings.start(Part::Parse);
         check_task(serving)?;
         let asked = Asked::new(&request, serving.card.xai_params.as_ref())?;
@@ -99,7 +109,7 @@ impl App {
                 let reference = self.method_reference(serving, &method, reference).await?;
                 drop(parsing);
                 self.explain_method(
-                    serving, method, row, reference, outputs, revision, deadline, timings,
+                    serving, method, row, reference, outputs, revision, allowed, timings,
                 )
                 .await
             }
@@ -214,7 +224,7 @@ impl App {
         reference: Option<Reference>,
         outputs: Vec<String>,
         revision: Option<RevisionId>,
-        deadline: Instant,
+        allowed: Allowance,
         timings: &Arc<Timings>,
     ) -> Result<Value> {
         let mut receipt = Receipt {
@@ -233,7 +243,6 @@ impl App {
             outputs,
             method,
             seed: receipt.seed,
-            max_batch_rows: DEFAULT_MAX_BATCH_ROWS,
         };
         let predictor = self
             .deps
@@ -244,7 +253,7 @@ impl App {
             .gateway
             .stats(serving.card.id)
             .map_or(1, |s| s.replicas);
-        let explanation = run::explain(&predictor, problem, replicas, deadline, timings).await?;
+        let explanation = run::explain(&predictor, problem, replicas, allowed, timings).await?;
         let _encoding = timings.start(Part::Encode);
         receipt.model_rows = explanation.rows_evaluated;
         answer::of_explanation(&explanation, &row, receipt)

@@ -25,6 +25,12 @@ pub(crate) struct Explain {
     /// Name of the dataset to compare against; the model's first when left out.
     #[arg(long)]
     reference: Option<String>,
+    /// Seconds after which the answer tells what is known by then, with intervals.
+    #[arg(long, value_name = "SECONDS")]
+    max_seconds: Option<f64>,
+    /// Most rows that the model is asked about.
+    #[arg(long, value_name = "ROWS")]
+    max_rows: Option<u64>,
     /// Print the server's whole answer as JSON.
     #[arg(long)]
     json: bool,
@@ -39,6 +45,8 @@ pub(crate) async fn run(client: &Client, args: &Explain) -> Result<()> {
         "model_id": id,
         "input_data_source": {"source_type": "ROW", "row": row},
         "explanation_type": args.method,
+        "max_seconds": args.max_seconds,
+        "max_model_rows": args.max_rows,
     });
     if let Some(reference) = &args.reference {
         let dataset = models::dataset(client, &id, reference).await?;
@@ -52,6 +60,13 @@ pub(crate) async fn run(client: &Client, args: &Explain) -> Result<()> {
     }
     for (name, explanation) in answer["explanations"].as_object().into_iter().flatten() {
         print(name, explanation);
+    }
+    if let Some(stopped) = answer["stopped"].as_object() {
+        output::note(format!(
+            "stopped at {} of {}, after {} rows of the model; ± is the 95 % interval of what all of \
+             them would give",
+            stopped["done"], stopped["of"], answer["receipt"]["model_rows"],
+        ));
     }
     Ok(())
 }

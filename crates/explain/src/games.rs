@@ -17,7 +17,7 @@ use luthier_types::Error;
 
 use crate::{
     coalitions::{Coalitions, budget_floor},
-    machine::{Outcome, Plan, misuse},
+    machine::{Outcome, Plan, Stopped, misuse, too_soon},
     random::Stream,
     rows::{EXPLAINED, Reference, Rows},
     solve::Game,
@@ -28,6 +28,11 @@ use crate::{
 const EXACT_PLAYERS: usize = 10;
 /// Coalitions beyond two per feature in a larger game of SHAP.
 const BUDGET: usize = 512;
+
+/// Confidence level of the intervals of an explanation that was stopped, unless it has one.
+pub(crate) const STOPPED_LEVEL: f64 = 0.95;
+/// The stream that decides the order of the references; the others are numbered like these.
+const ORDER: u64 = u64::MAX;
 
 /// How the games are played.
 pub(crate) struct Rules {
@@ -50,8 +55,11 @@ pub(crate) struct Games {
     asking: Option<(Arc<Setup>, usize)>,
     // Answered.
     model: Vec<f64>,
-    /// Number of references that equal the explained row.
+    /// Number of references that equal the explained row, and of the others; and of these, how many
+    /// have been played against.
     same: f64,
+    others: f64,
+    played: f64,
     in_flight: VecDeque<Answers>,
     /// Per output.
     baseline: Vec<Spread>,
@@ -107,16 +115,20 @@ impl Rules {
 impl Games {
     pub(crate) fn new(rows: &Rows, outputs: usize, rules: Rules, seed: u64) -> Self {
         let features: Vec<usize> = (0..rows.features()).collect();
-        let (references, same) = rows.distinct(&features, rows.each());
+        let (mut references, same) = rows.distinct(&features, rows.each());
+        // Where it may be stopped, those played against are a sample of all.
+        Stream::new(seed, ORDER).shuffle(&mut references);
         Self {
             seed,
             rules,
             num_refs: rows.references(),
             asked_explained: false,
-            references: references.into_iter(),
             asking: None,
             model: vec![],
             same,
+            others: references.iter().map(|r| r.times).sum(),
+            played: 0.0,
+            references: references.into_iter(),
             in_flight: VecDeque::new(),
             baseline: vec![Spread::default(); outputs],
             attributions: vec![vec![Spread::default(); rows.features()]; outputs],
@@ -147,6 +159,7 @@ impl Games {
         };
         let solved = game.shapley_values()?;
         let times = setup.reference.times;
+        self.played += times;
         for (output, solved) in solved.into_iter().enumerate() {
             self.baseline[output].push(empty[output], times);
             let mut of_feature = vec![0.0; self.attributions[output].len()];
@@ -160,16 +173,21 @@ impl Games {
         Ok(())
     }
 
-    /// References that equal the explained row: nothing differs, nothing is attributed.
+    /// References that equal the explained row: nothing differs, nothing is attributed. They are
+    /// played as far as the others are.
     fn settle_same(&mut self) {
-        if self.same == 0.0 {
+        let same = match self.others > 0.0 {
+            true => self.same * self.played / self.others,
+            false => self.same,
+        };
+        if same == 0.0 {
             return;
         }
         for (baseline, &model) in self.baseline.iter_mut().zip(&self.model) {
-            baseline.push(model, self.same);
+            baseline.push(model, same);
         }
         for spread in self.attributions.iter_mut().flatten() {
-            spread.push(0.0, self.same);
+            spread.push(0.0, same);
         }
     }
 }
@@ -210,7 +228,6 @@ impl Plan for Games {
     fn answer(&mut self, outputs: &[f64]) -> Result<(), Error> {
         if self.model.is_empty() {
             self.model = outputs.to_vec();
-            self.settle_same();
             return Ok(());
         }
         let game = self
@@ -226,10 +243,20 @@ impl Plan for Games {
         Ok(())
     }
 
-    fn conclude(self: Box<Self>) -> Result<Outcome, Error> {
+    fn conclude(mut self: Box<Self>) -> Result<Outcome, Error> {
+        if self.model.is_empty() || (self.played == 0.0 && self.others > 0.0) {
+            return Err(too_soon());
+        }
+        self.settle_same();
+        let left = 1.0 - self.played / self.others.max(1.0);
+        let is_stopped = self.others > 0.0 && left > 0.0;
+        let stopped = is_stopped.then(|| Stopped {
+            done: ((1.0 - left) * self.num_refs as f64).round() as usize,
+            of: self.num_refs,
+        });
         let means = |spreads: &Vec<Spread>| spreads.iter().map(Spread::mean).collect();
-        let half_widths = |ci_level: f64| -> Option<Vec<Vec<f64>>> {
-            let quantile = normal_quantile((1.0 - ci_level) / 2.0).abs();
+        let half_widths = |(ci_level, share): (f64, f64)| -> Option<Vec<Vec<f64>>> {
+            let quantile = normal_quantile((1.0 - ci_level) / 2.0).abs() * share.sqrt();
             let half_width = |s: &Spread| Some(quantile * s.standard_error()?);
             let of_output = |spreads: &Vec<Spread>| spreads.iter().map(half_width).collect();
             self.attributions.iter().map(of_output).collect()
@@ -237,9 +264,15 @@ impl Plan for Games {
         Ok(Outcome {
             baseline: means(&self.baseline),
             attributions: self.attributions.iter().map(means).collect(),
-            uncertainties: self.rules.ci_level.and_then(half_widths),
+            uncertainties: match self.rules.ci_level {
+                Some(ci_level) => half_widths((ci_level, 1.0)),
+                // Over what was left out of these references (Cochran, Sampling Techniques, 2.6).
+                None if is_stopped => half_widths((STOPPED_LEVEL, left)),
+                None => None,
+            },
             num_permutations: self.rules.ci_level.map(|_| self.rules.budget),
-            ci_level: self.rules.ci_level,
+            ci_level: self.rules.ci_level.or(is_stopped.then_some(STOPPED_LEVEL)),
+            stopped,
             num_refs: Some(self.num_refs),
             model: self.model,
         })

@@ -5,25 +5,23 @@
 //! *asks* for predictions and is *told* them:
 //!
 //! ```text
-//!                  next_batch() -> Some(rows)
+//!                next_batch(most) -> Some(rows)
 //!               ┌─────────────────────────────▶┐
 //! explain() ─▶ idle                         waiting
 //!               │◀─────────────────────────────┘
 //!               │       tell(predictions)
-//!               └─ next_batch() -> None ─▶ finish() -> Explanation
+//!               └─ next_batch() -> None, or stop() ─▶ finish() -> Explanation
 //! ```
 //!
 //! What is asked never depends on what was told, so several batches may be in flight; they must be
 //! told in the order in which they were asked. The numbers depend on the problem alone, not on the
-//! size of the batches.
+//! size of the batches, and on how many rows were told where it was stopped before it was done.
 //!
-//! A method is one module that implements `Plan` (or, when it averages predictions over the
-//! reference, `averages::Questions`) and one arm in [`explain`].
+//! A method is one module that implements `Plan` and one arm in [`explain`].
 
 #![forbid(unsafe_code)]
 
 mod ablation;
-mod averages;
 mod coalitions;
 mod games;
 mod machine;
@@ -35,10 +33,10 @@ mod solve;
 mod stats;
 mod values;
 
-pub use machine::{Explanation, Machine, OutputExplanation};
-pub use problem::{DEFAULT_MAX_BATCH_ROWS, MAX_NUM_PERMUTATIONS, Method, Problem};
+pub use machine::{Explanation, Machine, OutputExplanation, Stopped};
+pub use problem::{MAX_NUM_PERMUTATIONS, Method, Problem};
 
-use averages::Averages;
+use ablation::Ablation;
 use games::{Games, Rules};
 use luthier_types::Error;
 use machine::{Driver, Plan};
@@ -58,7 +56,6 @@ pub fn explain(problem: Problem) -> Result<Box<dyn Machine>, Error> {
         outputs,
         method,
         seed,
-        max_batch_rows,
     } = problem;
     let num_refs = reference.num_rows();
     let reference = match method {
@@ -79,25 +76,12 @@ pub fn explain(problem: Problem) -> Result<Box<dyn Machine>, Error> {
             let rules = Rules::shap(rows.features());
             Box::new(Games::new(&rows, outputs.len(), rules, seed))
         }
-        Method::Permute { num_permutations } => Box::new(Averages::new(
-            ablation::Ablation::permute(&rows, num_permutations, seed),
-            outputs.len(),
-        )),
-        Method::ZeroReset => Box::new(Averages::new(
-            ablation::Ablation::reset(&rows, None),
-            outputs.len(),
-        )),
-        Method::MeanReset => Box::new(Averages::new(
-            ablation::Ablation::reset(&rows, Some(num_refs)),
-            outputs.len(),
-        )),
+        Method::Permute { num_permutations } => {
+            let outputs = outputs.len();
+            Box::new(Ablation::permute(&rows, outputs, num_permutations, seed))
+        }
+        Method::ZeroReset => Box::new(Ablation::reset(&rows, outputs.len(), None)),
+        Method::MeanReset => Box::new(Ablation::reset(&rows, outputs.len(), Some(num_refs))),
     };
-    Ok(Box::new(Driver::new(
-        rows,
-        outputs,
-        plan,
-        method,
-        seed,
-        max_batch_rows,
-    )))
+    Ok(Box::new(Driver::new(rows, outputs, plan, method, seed)))
 }

@@ -10,13 +10,13 @@ use crate::{problem::Method, rows::Rows, values::predictions};
 
 /// An explanation under way.
 pub trait Machine: Send {
-    /// The next rows to predict: the model's inputs, at least one row and at most as many as the
-    /// problem allows per batch; `None` when there are no more. May be called again before the
-    /// batches already handed out are told.
+    /// The next rows to predict: the model's inputs, at least one row and at most `most` (at least
+    /// one); `None` when there are no more. May be called again before the batches already handed
+    /// out are told. How the rows are cut into batches does not change the numbers.
     ///
     /// # Errors
     /// [`Code::Internal`] when the rows cannot be put together.
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error>;
+    fn next_batch(&mut self, most: usize) -> Result<Option<RecordBatch>, Error>;
 
     /// Takes the model's answer to the oldest batch not yet told: its rows, in order.
     ///
@@ -26,9 +26,15 @@ pub trait Machine: Send {
     /// of no use afterwards.
     fn tell(&mut self, predictions: &RecordBatch) -> Result<(), Error>;
 
-    /// The explanation, once [`Machine::next_batch`] gave `None` and every batch is told.
+    /// Ends the asking early: there are no more batches, and those not yet told never will be. What
+    /// has been told is what the explanation is made of.
+    fn stop(&mut self);
+
+    /// The explanation, once [`Machine::next_batch`] gave `None` and every batch is told, or after
+    /// [`Machine::stop`].
     ///
     /// # Errors
+    /// [`Code::PredictTimeout`] when it was stopped before there was anything to tell, and
     /// [`Code::Internal`] when it is called earlier.
     fn finish(self: Box<Self>) -> Result<Explanation, Error>;
 }
@@ -47,10 +53,21 @@ pub struct Explanation {
     pub num_permutations: Option<usize>,
     /// Confidence level of the uncertainties, if the method has any.
     pub ci_level: Option<f64>,
-    /// Number of rows the model was asked about.
+    /// Number of rows that the model predicted.
     pub rows_evaluated: u64,
+    /// How far it came, if it was stopped before it was done.
+    pub stopped: Option<Stopped>,
     /// The problem's seed.
     pub seed: u64,
+}
+
+/// How far an explanation came that was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopped {
+    /// Reference rows that it compares with, or draws per input that every input had.
+    pub done: usize,
+    /// How many there would have been.
+    pub of: usize,
 }
 
 /// What the inputs contributed to one output of a prediction.
@@ -67,7 +84,9 @@ pub struct OutputExplanation {
     /// `model_prediction - baseline_prediction`.
     pub attributions: Vec<f64>,
     /// Per input, in order: half the width of the confidence interval of the attribution. Given by
-    /// FIDDLER_SHAP with at least two reference rows; a single one says nothing about the spread.
+    /// FIDDLER_SHAP with at least two reference rows, for the attribution with all rows like these; a
+    /// single one says nothing about the spread. Given by SHAP and PERMUTE when they were stopped,
+    /// for what they would have found.
     pub uncertainties: Option<Vec<f64>>,
 }
 
@@ -79,7 +98,10 @@ pub(crate) trait Plan: Send {
     /// Takes the outputs predicted for the oldest row without an answer.
     fn answer(&mut self, outputs: &[f64]) -> Result<(), Error>;
 
-    /// Called when every row has its answer.
+    /// Called when every row has its answer, or has none because it was stopped.
+    ///
+    /// # Errors
+    /// [`too_soon`] when it was stopped before there was anything to tell.
     fn conclude(self: Box<Self>) -> Result<Outcome, Error>;
 }
 
@@ -92,6 +114,7 @@ pub(crate) struct Outcome {
     pub(crate) num_refs: Option<usize>,
     pub(crate) num_permutations: Option<usize>,
     pub(crate) ci_level: Option<f64>,
+    pub(crate) stopped: Option<Stopped>,
 }
 
 /// Drives a plan in batches.
@@ -101,7 +124,6 @@ pub(crate) struct Driver {
     plan: Box<dyn Plan>,
     method: Method,
     seed: u64,
-    max_batch_rows: usize,
     /// Sizes of the batches that wait for an answer, oldest first.
     awaited: VecDeque<usize>,
     rows_evaluated: u64,
@@ -117,7 +139,6 @@ impl Driver {
         plan: Box<dyn Plan>,
         method: Method,
         seed: u64,
-        max_batch_rows: usize,
     ) -> Self {
         Self {
             rows,
@@ -125,7 +146,6 @@ impl Driver {
             plan,
             method,
             seed,
-            max_batch_rows,
             awaited: VecDeque::new(),
             rows_evaluated: 0,
             exhausted: false,
@@ -134,11 +154,11 @@ impl Driver {
 }
 
 impl Machine for Driver {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>, Error> {
+    fn next_batch(&mut self, most: usize) -> Result<Option<RecordBatch>, Error> {
         let mut picks = vec![vec![]; self.rows.features()];
         let mut row = vec![0; self.rows.features()];
         let mut len = 0;
-        while len < self.max_batch_rows && !self.exhausted {
+        while len < most && !self.exhausted {
             if !self.plan.next_row(&self.rows, &mut row) {
                 self.exhausted = true;
                 break;
@@ -153,7 +173,6 @@ impl Machine for Driver {
         }
         let batch = self.rows.batch(picks)?;
         self.awaited.push_back(len);
-        self.rows_evaluated += len as u64;
         Ok(Some(batch))
     }
 
@@ -163,6 +182,7 @@ impl Machine for Driver {
             .pop_front()
             .ok_or_else(|| misuse("told more than was asked"))?;
         let columns = predictions(answer, &self.outputs, rows)?;
+        self.rows_evaluated += rows as u64;
         let mut values = vec![0.0; columns.len()];
         for i in 0..rows {
             for (value, column) in values.iter_mut().zip(&columns) {
@@ -171,6 +191,11 @@ impl Machine for Driver {
             self.plan.answer(&values)?;
         }
         Ok(())
+    }
+
+    fn stop(&mut self) {
+        self.exhausted = true;
+        self.awaited.clear();
     }
 
     fn finish(self: Box<Self>) -> Result<Explanation, Error> {
@@ -202,9 +227,21 @@ impl Machine for Driver {
             num_permutations: found.num_permutations,
             ci_level: found.ci_level,
             rows_evaluated: self.rows_evaluated,
+            stopped: found.stopped,
             seed: self.seed,
         })
     }
+}
+
+/// The machine was stopped before there was anything to tell.
+pub(crate) fn too_soon() -> Error {
+    Error::new(
+        Code::PredictTimeout,
+        "the model did not answer enough rows for an explanation in the time or the rows allowed",
+    )
+    .hint(
+        "Allow more of them, lower num_permutations, or give the deployment more cpu or replicas.",
+    )
 }
 
 /// The machine was driven in the wrong order.

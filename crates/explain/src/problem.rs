@@ -4,9 +4,6 @@ use arrow_array::RecordBatch;
 use luthier_types::{Code, Error};
 use serde::{Deserialize, Serialize};
 
-/// A good size for batches when the caller has no reason for another.
-pub const DEFAULT_MAX_BATCH_ROWS: usize = 4096;
-
 /// The largest number of permutations, as in the HTTP interface. It bounds what a game holds in
 /// memory.
 pub const MAX_NUM_PERMUTATIONS: usize = 10_000;
@@ -84,8 +81,6 @@ pub struct Problem {
     pub method: Method,
     /// Decides everything that is drawn.
     pub seed: u64,
-    /// Most rows in one batch, at least 1. Does not change the numbers.
-    pub max_batch_rows: usize,
 }
 
 impl Problem {
@@ -112,12 +107,6 @@ impl Problem {
             return bad(
                 "there is no model output to explain".to_owned(),
                 "Name at least one output in the model's spec.",
-            );
-        }
-        if self.max_batch_rows == 0 {
-            return bad(
-                "batches of 0 rows were asked for".to_owned(),
-                "Allow at least one row per batch.",
             );
         }
         if let Method::FiddlerShap {

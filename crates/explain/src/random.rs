@@ -34,6 +34,13 @@ impl Stream {
         }
     }
 
+    /// Puts `items` into a uniformly drawn order (Fisher & Yates; Knuth, TAOCP 2, section 3.4.2).
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last + 1));
+        }
+    }
+
     /// A uniformly drawn subset of 0..n with `size` members (Floyd; Bentley, CACM 30(9), 1987).
     pub(crate) fn subset(&mut self, n: usize, size: usize) -> BTreeSet<usize> {
         let mut chosen = BTreeSet::new();

@@ -29,6 +29,7 @@ mod join;
 mod lull;
 mod model;
 mod place;
+mod question;
 mod queue;
 mod recent;
 mod replica;

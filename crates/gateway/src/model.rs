@@ -17,12 +17,13 @@ use crate::{
     join::{joined, split},
     lull::Lull,
     place::Place,
+    question::Question,
     queue::Queue,
     recent::Recent,
     replica::Replica,
     timings::{Clock, Part, Timings},
     trace,
-    turns::{Met, Question, Route, Turn, Waiter},
+    turns::{Met, Route, Turn, Waiter},
 };
 use arrow_array::RecordBatch;
 use bytes::Bytes;

@@ -13,26 +13,15 @@ use tokio::{
 };
 
 use crate::{
-    call::Call,
-    join::{Likeness, is_small},
+    join::Likeness,
     model::{Model, Serving, State, unavailable},
     place::Place,
+    question::Question,
     queue::{Bounds, Ticket, Waits},
     replica::Replica,
     timings::Inside,
     together,
 };
-
-/// What a request asks.
-pub(crate) struct Question {
-    what: What,
-    small: bool,
-}
-
-enum What {
-    Predict(RecordBatch),
-    Hook(Call),
-}
 
 /// Where a request has been in vain.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -128,7 +117,7 @@ impl Model {
             if !route.leads_anywhere(&state.serving) {
                 return Err(unavailable());
             }
-            let small = question.small && !route.alone && state.serving.package.batching;
+            let small = question.is_small() && !route.alone && state.serving.package.batching;
             let wish = Wish {
                 route,
                 small,
@@ -154,7 +143,7 @@ impl Model {
         let turn = tokio::select! {
             biased;
             turn = &mut waiting.turn => turn,
-            () = impatient, if question.small => {
+            () = impatient, if question.is_small() => {
                 self.dispatch();
                 (&mut waiting.turn).await
             }
@@ -284,57 +273,6 @@ impl Model {
             .filter(|r| !(wish.patient && r.has_small()))
             .min_by_key(|r| r.in_flight())?;
         Place::take(self, replica, self.options.in_flight, wish.small)
-    }
-}
-
-// === impl Question ===
-
-impl Question {
-    pub(crate) fn predict(inputs: RecordBatch) -> Self {
-        Self {
-            small: is_small(&inputs),
-            what: What::Predict(inputs),
-        }
-    }
-
-    pub(crate) fn hook(call: Call) -> Self {
-        Self {
-            small: false,
-            what: What::Hook(call),
-        }
-    }
-
-    /// The call that asks it alone.
-    pub(crate) fn call(&self) -> Result<Call> {
-        match &self.what {
-            What::Predict(inputs) => Call::predict(inputs),
-            What::Hook(call) => Ok(call.clone()),
-        }
-    }
-
-    pub(crate) fn is_small(&self) -> bool {
-        self.small
-    }
-
-    pub(crate) fn rows(&self) -> usize {
-        match &self.what {
-            What::Predict(inputs) => inputs.num_rows(),
-            What::Hook(_) => 1,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match &self.what {
-            What::Predict(inputs) => luthier_data::table_bytes(inputs),
-            What::Hook(call) => call.body.len(),
-        }
-    }
-
-    fn to_join(&self) -> Option<(RecordBatch, Likeness)> {
-        match &self.what {
-            What::Predict(inputs) if self.small => Some((inputs.clone(), Likeness::of(inputs))),
-            _ => None,
-        }
     }
 }
 

@@ -103,6 +103,7 @@ pub(crate) fn of_explanation(
         "ci_level": explanation.ci_level,
         "explanation_ci_level": explanation.ci_level,
         "num_refs": explanation.num_refs,
+        "stopped": explanation.stopped,
         "explanations": explanations,
         "receipt": receipt,
     }))

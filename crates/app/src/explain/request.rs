@@ -1,5 +1,7 @@
 //! What an explain request may say.
 
+use std::time::Duration;
+
 use luthier_explain::Method;
 use luthier_types::{Code, DatasetId, EnvType, Error, ModelId, Result};
 use serde::Deserialize;
@@ -40,6 +42,12 @@ pub struct ExplainRequest {
     /// How many classes to explain.
     #[serde(default)]
     pub top_n_class: Option<u64>,
+    /// Seconds after which the answer tells what is known by then.
+    #[serde(default)]
+    pub max_seconds: Option<f64>,
+    /// Most rows that the model is asked about.
+    #[serde(default)]
+    pub max_model_rows: Option<u64>,
 }
 
 /// The method asked for.
@@ -204,6 +212,34 @@ impl Source {
                 "Use ROW, EVENT_ID or ENVIRONMENT.",
             )),
         }
+    }
+}
+
+/// How long an explanation may take, at most `longest`.
+pub(crate) fn max_time(request: &ExplainRequest, longest: Duration) -> Result<Duration> {
+    let Some(seconds) = request.max_seconds else {
+        return Ok(longest);
+    };
+    let asked = Duration::try_from_secs_f64(seconds).ok();
+    asked
+        .filter(|time| !time.is_zero())
+        .map(|time| time.min(longest))
+        .ok_or_else(|| {
+            bad(
+                &format!("max_seconds is {seconds}, and must be more than 0"),
+                "Give the seconds that the answer may take, or leave it out.",
+            )
+        })
+}
+
+/// How many rows the model may be asked about.
+pub(crate) fn max_rows(request: &ExplainRequest) -> Result<u64> {
+    match request.max_model_rows {
+        Some(0) => Err(bad(
+            "max_model_rows is 0",
+            "Give at least the rows of one reference: 4 times the inputs, and 2; or leave it out.",
+        )),
+        asked => Ok(asked.unwrap_or(u64::MAX)),
     }
 }
 

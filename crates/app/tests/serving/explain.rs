@@ -97,6 +97,33 @@ async fn the_same_request_has_the_same_receipt_and_numbers() {
 }
 
 #[tokio::test]
+async fn of_fewer_rows_than_it_takes_an_explanation_tells_what_they_say() {
+    let (world, model, runner) = serving().await;
+    let rows: String = (0..50).map(|n| format!("e{n},{n},{n},z,{n}\n")).collect();
+    world
+        .dataset(model, "base", &format!("id,a,b,c,y\n{rows}"))
+        .await;
+    let body = json!({
+        "model_id": model, "explanation_type": "SHAP", "input_data_source": row(),
+        "max_model_rows": 100,
+    });
+    let before = runner.rows();
+    let answer = explain(&world, body).await.unwrap();
+    assert_eq!(runner.rows() - before, 100);
+    let stopped = &answer["stopped"];
+    assert_eq!(stopped["of"], 50);
+    let done = stopped["done"].as_u64().unwrap();
+    assert!((10..50).contains(&done), "{stopped}");
+    assert_eq!(answer["receipt"]["model_rows"], 100);
+    assert_eq!(answer["ci_level"], 0.95);
+    let first = &answer["explanations"]["y"]["GEM"]["contents"][0];
+    assert!(
+        first["attribution-uncertainty"].as_f64().unwrap() > 0.0,
+        "{first}"
+    );
+}
+
+#[tokio::test]
 async fn rows_and_references_come_from_datasets_and_events_too() {
     let (world, model, _runner) = serving().await;
     let base = world.dataset(model, "base", CSV).await;
@@ -252,6 +279,21 @@ async fn what_a_request_may_not_say() {
             with("ref_data_source", row()),
             Code::BadRequest,
             "single row",
+        ),
+        (
+            with("max_seconds", json!(0)),
+            Code::BadRequest,
+            "max_seconds",
+        ),
+        (
+            with("max_seconds", json!(-1.5)),
+            Code::BadRequest,
+            "max_seconds",
+        ),
+        (
+            with("max_model_rows", json!(0)),
+            Code::BadRequest,
+            "max_model_rows",
         ),
         (
             with("model_id", json!(ModelId::new())),

@@ -4,7 +4,7 @@ use luthier_explain::{Explanation, Method};
 use proptest::prelude::*;
 
 use crate::{
-    harness::{FIDDLER, close, efficient, nonlinear, problem, run},
+    harness::{FIDDLER, close, efficient, nonlinear, problem, run, run_by},
     shapley::instances,
 };
 
@@ -106,9 +106,9 @@ proptest! {
     ) {
         let permute = Method::Permute { num_permutations: 3 };
         for method in METHODS.into_iter().chain([permute, Method::ZeroReset, Method::MeanReset]) {
-            let explained = |max_batch_rows| {
+            let explained = |most| {
                 let problem = problem(&x, &references, 2, method.clone());
-                run(luthier_explain::Problem { max_batch_rows, ..problem }, nonlinear(salt))
+                run_by(most, problem, nonlinear(salt))
             };
             let whole = explained(usize::MAX);
             prop_assert_eq!(&whole, &explained(size));

@@ -70,17 +70,25 @@ pub(crate) fn problem(
         outputs: (0..outputs).map(|o| format!("y{o}")).collect(),
         method,
         seed: 7,
-        max_batch_rows: 64,
     }
 }
 
 /// Explains, with a model of whole batches.
 pub(crate) fn drive(
     problem: Problem,
+    model: impl FnMut(&RecordBatch) -> RecordBatch,
+) -> Result<Explanation, Error> {
+    drive_by(64, problem, model)
+}
+
+/// Explains in batches of at most `most` rows.
+pub(crate) fn drive_by(
+    most: usize,
+    problem: Problem,
     mut model: impl FnMut(&RecordBatch) -> RecordBatch,
 ) -> Result<Explanation, Error> {
     let mut machine = explain(problem)?;
-    while let Some(rows) = machine.next_batch()? {
+    while let Some(rows) = machine.next_batch(most)? {
         machine.tell(&model(&rows))?;
     }
     machine.finish()
@@ -88,7 +96,16 @@ pub(crate) fn drive(
 
 /// Explains, with a model of rows of floats.
 pub(crate) fn run(problem: Problem, model: impl Fn(&[f64]) -> Vec<f64>) -> Explanation {
-    drive(problem, |rows| {
+    run_by(64, problem, model)
+}
+
+/// Explains in batches of at most `most` rows, with a model of rows of floats.
+pub(crate) fn run_by(
+    most: usize,
+    problem: Problem,
+    model: impl Fn(&[f64]) -> Vec<f64>,
+) -> Explanation {
+    drive_by(most, problem, |rows| {
         answer(
             &floats(rows)
                 .iter()

@@ -57,13 +57,6 @@ fn problems_that_are_none() {
         },
         "no model output",
     );
-    refused(
-        Problem {
-            max_batch_rows: 0,
-            ..valid()
-        },
-        "batches of 0 rows",
-    );
     for method in [
         FIDDLER,
         Method::Shap,

@@ -12,4 +12,5 @@ mod methods;
 mod protocol;
 mod sampled;
 mod shapley;
+mod stopped;
 mod types;

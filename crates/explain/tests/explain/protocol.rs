@@ -6,7 +6,9 @@ use arrow_array::{ArrayRef, BooleanArray, Float32Array, Int64Array, RecordBatch}
 use luthier_explain::{Method, Problem, explain};
 use luthier_types::Code;
 
-use crate::harness::{FIDDLER, answer, batch, close, drive, floats, nonlinear, problem, run};
+use crate::harness::{
+    FIDDLER, answer, batch, close, drive, drive_by, floats, nonlinear, problem, run,
+};
 
 fn setting(method: Method) -> Problem {
     problem(
@@ -43,11 +45,7 @@ fn methods() -> [Method; 5] {
 fn batches_are_bounded_and_never_empty() {
     for method in methods() {
         let mut sizes = vec![];
-        let problem = Problem {
-            max_batch_rows: 4,
-            ..setting(method)
-        };
-        let explanation = drive(problem, |rows| {
+        let explanation = drive_by(4, setting(method), |rows| {
             sizes.push(rows.num_rows());
             predict(rows)
         })
@@ -68,13 +66,9 @@ fn batches_are_bounded_and_never_empty() {
 fn several_batches_may_be_in_flight() {
     for method in methods() {
         let expected = run(setting(method.clone()), nonlinear(0.3));
-        let mut machine = explain(Problem {
-            max_batch_rows: 2,
-            ..setting(method)
-        })
-        .unwrap();
+        let mut machine = explain(setting(method)).unwrap();
         let mut waiting = VecDeque::new();
-        while let Some(rows) = machine.next_batch().unwrap() {
+        while let Some(rows) = machine.next_batch(2).unwrap() {
             waiting.push_back(rows);
             if waiting.len() == 3 {
                 machine
@@ -92,10 +86,10 @@ fn several_batches_may_be_in_flight() {
 #[test]
 fn the_end_stays_the_end() {
     let mut machine = explain(setting(Method::ZeroReset)).unwrap();
-    let rows = machine.next_batch().unwrap().unwrap();
-    assert!(machine.next_batch().unwrap().is_none());
+    let rows = machine.next_batch(64).unwrap().unwrap();
+    assert!(machine.next_batch(64).unwrap().is_none());
     machine.tell(&predict(&rows)).unwrap();
-    assert!(machine.next_batch().unwrap().is_none());
+    assert!(machine.next_batch(64).unwrap().is_none());
     assert!(machine.finish().is_ok());
 }
 
@@ -110,7 +104,7 @@ fn a_machine_driven_out_of_order_says_so() {
         assert_eq!(machine.finish().unwrap_err().code(), Code::Internal);
 
         let mut machine = explain(setting(method)).unwrap();
-        while machine.next_batch().unwrap().is_some() {}
+        while machine.next_batch(64).unwrap().is_some() {}
         assert_eq!(machine.finish().unwrap_err().code(), Code::Internal);
     }
 }

@@ -125,7 +125,6 @@ fn mixed(method: Method) -> Problem {
         outputs,
         method,
         seed: 1,
-        max_batch_rows: 50,
     }
 }
 

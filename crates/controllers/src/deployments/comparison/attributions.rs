@@ -77,9 +77,8 @@ async fn explained_by(
             ci_level: 0.0,
         },
         seed: SEED,
-        max_batch_rows: BATCH,
     })?;
-    while let Some(batch) = machine.next_batch()? {
+    while let Some(batch) = machine.next_batch(BATCH)? {
         let (answer, _) = subject.predict(&batch).await?;
         machine.tell(&answer)?;
     }
