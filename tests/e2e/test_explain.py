@@ -80,3 +80,29 @@ def test_an_explanation_answers_in_time_with_what_is_known(server, project, tmp_
     told = server.cli("explain", name, "--row", row, "--method", "SHAP", "--max-rows", "36")
     assert "stopped at 5 of 100, after 36 rows of the model" in told.stderr, told.stderr
     assert "±" in told.stdout
+
+
+def test_impact_and_importance_over_a_dataset(project, tmp_path):
+    model = packages.model(project, publish=True)
+    packages.deploy(model, packages.write(tmp_path / "p"))
+    (dataset,) = fdl.Dataset.list(model_id=model.id)
+    source = fdl.DatasetDataSource(env_type=fdl.EnvType.PRE_PRODUCTION, env_id=dataset.id)
+    impact = model.get_feature_impact(data_source=source, num_iterations=4000, ci_level=0.9)
+    assert (impact.num_inputs, impact.num_refs, impact.ci_level) == (4, 4, 0.9)
+    assert impact.feature_names == ["a", "b", "name"]
+    assert impact.mean_prediction == 6.5
+    # Rows and references are 0.5 to 3.5 and 1 to 4: two of them differ by 1.25 on average.
+    a, b, name = impact.mean_abs_prediction_change_impact
+    assert abs(a - 2.5) < 0.15 and abs(b - 1.25) < 0.1 and name == 0.0
+    assert all(
+        random >= fixed > 0.0
+        for random, fixed in zip(impact.random_sample_ci[:2], impact.fixed_sample_ci)
+    )
+
+    importance = model.get_feature_importance(data_source=source, num_iterations=4000)
+    assert importance.loss == "squared_error"
+    assert (importance.total_input_samples, importance.valid_input_samples) == (4, 4)
+    # Predictions are 2, 5, 8 and 11 for targets 1 to 4.
+    assert abs(importance.mean_loss - (1 + 9 + 25 + 49) / 4) < 1e-9
+    assert importance.mean_loss_increase_importance[2] == 0.0
+    assert len(importance.mean_loss_increase_importance) == 3

@@ -3,7 +3,7 @@
 
 mod answer;
 pub(crate) mod request;
-mod run;
+pub(crate) mod run;
 
 use std::{
     sync::Arc,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use luthier_data::RecordBatch;
-use luthier_explain::{Method, Problem};
+use luthier_explain::{Method, Problem, explain as start};
 use luthier_gateway::{Part, Timings};
 use luthier_store::deployments;
 use luthier_types::{Code, Digest, Error, ModelId, Result, RevisionId, Task};
@@ -24,8 +24,9 @@ use crate::{
 };
 use answer::Receipt;
 pub use request::ExplainRequest;
+pub(crate) use request::allowance;
 use request::{Asked, Source};
-use run::Allowance;
+pub(crate) use run::Allowance;
 
 /// Longest an explanation may take: under the 100 s after which the stock client hangs up and asks
 /// the same again.
@@ -40,40 +41,28 @@ impl App {
     /// not served, `NotFound`, `ModelStarting` or `ModelUnavailable`, `PredictTimeout` naming what to
     /// lower when there was time for nothing, and what the model itself fails with.
     pub async fn explain(&self, request: ExplainRequest, timings: &Arc<Timings>) -> Result<Value> {
-        let longest = self.deps.settings.explain_timeout.min(LONGEST);
-        let limit = request::max_time(&request, longest)?;
-        let deadline = Instant::now() + limit;
-        let allowed = Allowance {
-            deadline,
-            rows: request::max_rows(&request)?,
-        };
-        let late = || {
-            Error::new(
-                Code::PredictTimeout,
-                format!(
-                    "the explanation was not done after {} s",
-                    limit.as_secs_f64()
-                ),
-            )
-            .hint(
-                "Lower num_permutations or the reference's num_samples, or give the deployment \
-                 more cpu or replicas.",
-            )
-        };
+        let longest = self.explain_time();
+        let allowed = allowance(request.max_seconds, request.max_model_rows, longest)?;
+        let deadline = allowed.deadline;
         let serving = self.serving(request.model_id).await?;
         let explained = self.explain_by(&serving, request, allowed, timings);
         let in_time = async {
             match tokio::time::timeout_at(deadline.into(), explained).await {
-                Err(_) => Err(late()),
+                Err(_) => Err(allowed.late()),
                 Ok(Err(error))
                     if error.code() == Code::PredictTimeout && Instant::now() >= deadline =>
                 {
-                    Err(late())
+                    Err(allowed.late())
                 }
                 Ok(result) => result,
             }
         };
         serving.metrics.explain.counted(in_time).await
+    }
+
+    /// The longest that explaining may take.
+    pub(crate) fn explain_time(&self) -> Duration {
+        self.deps.settings.explain_timeout.min(LONGEST)
     }
 
     async fn explain_by(
@@ -138,7 +127,7 @@ impl App {
     }
 
     /// The revision traffic reaches; part of the receipt.
-    async fn serving_revision(&self, model: ModelId) -> Result<Option<RevisionId>> {
+    pub(crate) async fn serving_revision(&self, model: ModelId) -> Result<Option<RevisionId>> {
         let mut db = self.deps.store.read().await?;
         let deployment = deployments::of_model(&mut db, model).await?;
         drop(db);
@@ -253,7 +242,8 @@ impl App {
             .gateway
             .stats(serving.card.id)
             .map_or(1, |s| s.replicas);
-        let explanation = run::explain(&predictor, problem, replicas, allowed, timings).await?;
+        let explanation =
+            run::explain(&predictor, || start(problem), replicas, allowed, timings).await?;
         let _encoding = timings.start(Part::Encode);
         receipt.model_rows = explanation.rows_evaluated;
         answer::of_explanation(&explanation, &row, receipt)
@@ -292,7 +282,7 @@ pub(crate) fn bad(cause: &str, hint: &str) -> Error {
     Error::new(Code::BadRequest, cause.to_owned()).hint(hint.to_owned())
 }
 
-fn check_task(serving: &Serving) -> Result<()> {
+pub(crate) fn check_task(serving: &Serving) -> Result<()> {
     let task = match serving.card.task {
         Task::NotSet => "not_set",
         Task::Llm => "llm",

@@ -15,6 +15,7 @@ pub mod explain;
 pub mod files;
 pub mod images;
 pub mod infer;
+pub mod influence;
 mod job_info;
 pub mod job_view;
 pub mod logs;

@@ -133,7 +133,7 @@ impl App {
         found.ok_or_else(missing)
     }
 
-    async fn dataset_reference(
+    pub(crate) async fn dataset_reference(
         &self,
         serving: &Serving,
         table: &Table,
@@ -197,7 +197,7 @@ impl App {
     }
 
     /// The dataset asked for; without an id, the only one there is.
-    async fn table(&self, serving: &Serving, id: Option<DatasetId>) -> Result<Table> {
+    pub(crate) async fn table(&self, serving: &Serving, id: Option<DatasetId>) -> Result<Table> {
         let mut db = self.deps.store.read().await?;
         let mut tables = artifacts::tables(&mut db, serving.card.id).await?;
         match id {

@@ -13,6 +13,8 @@ mod envs;
 mod explain;
 #[path = "serving/images.rs"]
 mod images;
+#[path = "serving/influence.rs"]
+mod influence;
 #[path = "serving/manual.rs"]
 mod manual;
 #[path = "serving/predict.rs"]

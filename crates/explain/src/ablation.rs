@@ -172,6 +172,8 @@ impl Ablation {
 }
 
 impl Plan for Ablation {
+    type Outcome = Outcome;
+
     fn next_row(&mut self, rows: &Rows, picks: &mut [u32]) -> bool {
         picks.fill(EXPLAINED);
         if !self.asked_explained {

@@ -193,6 +193,8 @@ impl Games {
 }
 
 impl Plan for Games {
+    type Outcome = Outcome;
+
     fn next_row(&mut self, rows: &Rows, picks: &mut [u32]) -> bool {
         picks.fill(EXPLAINED);
         if !self.asked_explained {

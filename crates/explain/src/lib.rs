@@ -24,6 +24,8 @@
 mod ablation;
 mod coalitions;
 mod games;
+mod global;
+mod loss;
 mod machine;
 mod problem;
 mod random;
@@ -33,13 +35,15 @@ mod solve;
 mod stats;
 mod values;
 
+pub use global::{Global, GlobalProblem, Measure, Measured, measure};
+pub use loss::Loss;
 pub use machine::{Explanation, Machine, OutputExplanation, Stopped};
 pub use problem::{MAX_NUM_PERMUTATIONS, Method, Problem};
 
 use ablation::Ablation;
 use games::{Games, Rules};
 use luthier_types::Error;
-use machine::{Driver, Plan};
+use machine::{Driver, Outcome, Plan};
 use rows::Rows;
 
 /// Starts an explanation.
@@ -48,7 +52,7 @@ use rows::Rows;
 /// [`luthier_types::Code::BadRequest`] when the problem is not one: no inputs, no outputs, no
 /// reference, a reference of another shape than the row, parameters out of range, or a method that
 /// cannot treat the type of a column.
-pub fn explain(problem: Problem) -> Result<Box<dyn Machine>, Error> {
+pub fn explain(problem: Problem) -> Result<Box<dyn Machine<Found = Explanation>>, Error> {
     problem.check()?;
     let Problem {
         row,
@@ -64,7 +68,7 @@ pub fn explain(problem: Problem) -> Result<Box<dyn Machine>, Error> {
         Method::ZeroReset => reset::zero_row(&row)?,
     };
     let rows = Rows::new(&row, &reference)?;
-    let plan: Box<dyn Plan> = match method {
+    let plan: Box<dyn Plan<Outcome = Outcome>> = match method {
         Method::FiddlerShap {
             num_permutations,
             ci_level,
@@ -83,5 +87,6 @@ pub fn explain(problem: Problem) -> Result<Box<dyn Machine>, Error> {
         Method::ZeroReset => Box::new(Ablation::reset(&rows, outputs.len(), None)),
         Method::MeanReset => Box::new(Ablation::reset(&rows, outputs.len(), Some(num_refs))),
     };
-    Ok(Box::new(Driver::new(rows, outputs, plan, method, seed)))
+    let found = move |found, told| Explanation::new(method, seed, found, told);
+    Ok(Box::new(Driver::new(rows, outputs, plan, found)))
 }

@@ -10,6 +10,9 @@ use crate::{problem::Method, rows::Rows, values::predictions};
 
 /// An explanation under way.
 pub trait Machine: Send {
+    /// What it comes to.
+    type Found;
+
     /// The next rows to predict: the model's inputs, at least one row and at most `most` (at least
     /// one); `None` when there are no more. May be called again before the batches already handed
     /// out are told. How the rows are cut into batches does not change the numbers.
@@ -36,7 +39,7 @@ pub trait Machine: Send {
     /// # Errors
     /// [`Code::PredictTimeout`] when it was stopped before there was anything to tell, and
     /// [`Code::Internal`] when it is called earlier.
-    fn finish(self: Box<Self>) -> Result<Explanation, Error>;
+    fn finish(self: Box<Self>) -> Result<Self::Found, Error>;
 }
 
 /// What the inputs contributed to a prediction, and what reproduces the figures.
@@ -92,6 +95,9 @@ pub struct OutputExplanation {
 
 /// What a method asks, row by row, and makes of the answers.
 pub(crate) trait Plan: Send {
+    /// What it makes of them.
+    type Outcome;
+
     /// Writes the source of each feature of the next row into `picks`; `false` after the last.
     fn next_row(&mut self, rows: &Rows, picks: &mut [u32]) -> bool;
 
@@ -102,7 +108,7 @@ pub(crate) trait Plan: Send {
     ///
     /// # Errors
     /// [`too_soon`] when it was stopped before there was anything to tell.
-    fn conclude(self: Box<Self>) -> Result<Outcome, Error>;
+    fn conclude(self: Box<Self>) -> Result<Self::Outcome, Error>;
 }
 
 /// What a plan found. Lists are per output; the inner ones per feature.
@@ -117,35 +123,39 @@ pub(crate) struct Outcome {
     pub(crate) stopped: Option<Stopped>,
 }
 
-/// Drives a plan in batches.
-pub(crate) struct Driver {
+/// Drives a plan in batches, and makes what it found of its outcome.
+pub(crate) struct Driver<O, F> {
     rows: Rows,
     outputs: Vec<String>,
-    plan: Box<dyn Plan>,
-    method: Method,
-    seed: u64,
+    plan: Box<dyn Plan<Outcome = O>>,
+    found: Box<dyn FnOnce(O, Told) -> F + Send>,
     /// Sizes of the batches that wait for an answer, oldest first.
     awaited: VecDeque<usize>,
     rows_evaluated: u64,
     exhausted: bool,
 }
 
+/// What a driver knows at the end.
+pub(crate) struct Told {
+    pub(crate) outputs: Vec<String>,
+    /// Rows that the model predicted.
+    pub(crate) rows_evaluated: u64,
+}
+
 // === impl Driver ===
 
-impl Driver {
+impl<O, F> Driver<O, F> {
     pub(crate) fn new(
         rows: Rows,
         outputs: Vec<String>,
-        plan: Box<dyn Plan>,
-        method: Method,
-        seed: u64,
+        plan: Box<dyn Plan<Outcome = O>>,
+        found: impl FnOnce(O, Told) -> F + Send + 'static,
     ) -> Self {
         Self {
             rows,
             outputs,
             plan,
-            method,
-            seed,
+            found: Box::new(found),
             awaited: VecDeque::new(),
             rows_evaluated: 0,
             exhausted: false,
@@ -153,7 +163,9 @@ impl Driver {
     }
 }
 
-impl Machine for Driver {
+impl<O, F> Machine for Driver<O, F> {
+    type Found = F;
+
     fn next_batch(&mut self, most: usize) -> Result<Option<RecordBatch>, Error> {
         let mut picks = vec![vec![]; self.rows.features()];
         let mut row = vec![0; self.rows.features()];
@@ -198,13 +210,22 @@ impl Machine for Driver {
         self.awaited.clear();
     }
 
-    fn finish(self: Box<Self>) -> Result<Explanation, Error> {
+    fn finish(self: Box<Self>) -> Result<F, Error> {
         if !self.exhausted || !self.awaited.is_empty() {
             return Err(misuse("finished before every row was asked and told"));
         }
-        let found = self.plan.conclude()?;
+        let told = Told {
+            outputs: self.outputs,
+            rows_evaluated: self.rows_evaluated,
+        };
+        Ok((self.found)(self.plan.conclude()?, told))
+    }
+}
+
+impl Explanation {
+    pub(crate) fn new(method: Method, seed: u64, found: Outcome, told: Told) -> Self {
         let mut uncertainties = found.uncertainties.map(Vec::into_iter);
-        let outputs = self
+        let outputs = told
             .outputs
             .into_iter()
             .zip(found.model)
@@ -220,16 +241,16 @@ impl Machine for Driver {
                 },
             )
             .collect();
-        Ok(Explanation {
-            method: self.method,
+        Self {
+            method,
             outputs,
             num_refs: found.num_refs,
             num_permutations: found.num_permutations,
             ci_level: found.ci_level,
-            rows_evaluated: self.rows_evaluated,
+            rows_evaluated: told.rows_evaluated,
             stopped: found.stopped,
-            seed: self.seed,
-        })
+            seed,
+        }
     }
 }
 

@@ -33,7 +33,8 @@ pub(crate) struct Reference {
 }
 
 impl Rows {
-    /// `row` has one row, `reference` the same columns and any number of rows.
+    /// `row` has one row, `reference` the same columns and any number of rows. Where `row` has
+    /// several, these are the first sources and none of them is [`EXPLAINED`].
     pub(crate) fn new(row: &RecordBatch, reference: &RecordBatch) -> Result<Self, Error> {
         let columns = row
             .columns()
@@ -57,7 +58,7 @@ impl Rows {
             schema: Arc::new(Schema::new(fields)),
             classes: columns.iter().map(|c| classes(c.as_ref())).collect(),
             columns,
-            sources: 1 + reference.num_rows() as u32,
+            sources: (row.num_rows() + reference.num_rows()) as u32,
         })
     }
 

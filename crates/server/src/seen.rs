@@ -94,6 +94,8 @@ const NOT_AUDITED: &[&str] = &[
     "/v2/models/{name}/infer",
     "/v2/models/{name}/versions/{version}/infer",
     "/v3/explain",
+    "/v3/analytics/feature-impact",
+    "/v3/analytics/feature-importance",
     "/v3/model-factory",
     // Rows of production; what is published from files is a job, and entered with it.
     "/v3/events",

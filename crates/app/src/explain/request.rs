@@ -1,13 +1,13 @@
 //! What an explain request may say.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use luthier_explain::Method;
 use luthier_types::{Code, DatasetId, EnvType, Error, ModelId, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::bad;
+use super::{bad, run::Allowance};
 
 /// Coalitions per game, or draws per feature, unless the request says otherwise.
 const NUM_PERMUTATIONS: u64 = 300;
@@ -18,7 +18,7 @@ const CI_LEVEL: f64 = 0.95;
 /// Reference rows unless the request says otherwise.
 const NUM_SAMPLES: u64 = 200;
 /// Most that may be asked for.
-const MAX_SAMPLES: u64 = 1_000_000;
+pub(crate) const MAX_SAMPLES: u64 = 1_000_000;
 
 /// The body of an explain request.
 #[derive(Clone, Debug, Deserialize)]
@@ -215,32 +215,36 @@ impl Source {
     }
 }
 
-/// How long an explanation may take, at most `longest`.
-pub(crate) fn max_time(request: &ExplainRequest, longest: Duration) -> Result<Duration> {
-    let Some(seconds) = request.max_seconds else {
-        return Ok(longest);
+/// What a request allows, and the time that there is for any.
+pub(crate) fn allowance(
+    max_seconds: Option<f64>,
+    max_model_rows: Option<u64>,
+    longest: Duration,
+) -> Result<Allowance> {
+    let time = match max_seconds {
+        None => longest,
+        Some(seconds) => {
+            let asked = Duration::try_from_secs_f64(seconds).ok();
+            let asked = asked.filter(|time| !time.is_zero()).ok_or_else(|| {
+                bad(
+                    &format!("max_seconds is {seconds}, and must be more than 0"),
+                    "Give the seconds that the answer may take, or leave it out.",
+                )
+            })?;
+            asked.min(longest)
+        }
     };
-    let asked = Duration::try_from_secs_f64(seconds).ok();
-    asked
-        .filter(|time| !time.is_zero())
-        .map(|time| time.min(longest))
-        .ok_or_else(|| {
-            bad(
-                &format!("max_seconds is {seconds}, and must be more than 0"),
-                "Give the seconds that the answer may take, or leave it out.",
-            )
-        })
-}
-
-/// How many rows the model may be asked about.
-pub(crate) fn max_rows(request: &ExplainRequest) -> Result<u64> {
-    match request.max_model_rows {
-        Some(0) => Err(bad(
+    if max_model_rows == Some(0) {
+        return Err(bad(
             "max_model_rows is 0",
             "Give at least the rows of one reference: 4 times the inputs, and 2; or leave it out.",
-        )),
-        asked => Ok(asked.unwrap_or(u64::MAX)),
+        ));
     }
+    Ok(Allowance {
+        deadline: Instant::now() + time,
+        time,
+        rows: max_model_rows.unwrap_or(u64::MAX),
+    })
 }
 
 /// How many reference rows to take.

@@ -7,10 +7,10 @@ use std::{
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesOrdered};
 use luthier_data::RecordBatch;
-use luthier_explain::{Explanation, Machine, Problem, explain as start};
+use luthier_explain::Machine;
 use luthier_gateway::{Part, Timings};
 use luthier_ports::Predictor;
-use luthier_types::{Code, Result};
+use luthier_types::{Code, Error, Result};
 use tokio::time::sleep_until;
 
 use crate::spool::heavy;
@@ -31,8 +31,24 @@ const MOST_KEPT: Duration = Duration::from_secs(2);
 pub(crate) struct Allowance {
     /// When the answer has to be there.
     pub(crate) deadline: Instant,
+    /// The time until then, from the beginning.
+    pub(crate) time: Duration,
     /// Most rows that the model is asked about.
     pub(crate) rows: u64,
+}
+
+impl Allowance {
+    /// The time was over before anything could be told.
+    pub(crate) fn late(&self) -> Error {
+        let cause = format!(
+            "the explanation was not done after {} s",
+            self.time.as_secs_f64()
+        );
+        Error::new(Code::PredictTimeout, cause).hint(
+            "Lower num_permutations or the reference's num_samples, or give the deployment more cpu \
+             or replicas.",
+        )
+    }
 }
 
 /// How many rows a batch should have, learnt from those answered.
@@ -43,19 +59,18 @@ struct Pace {
 /// Drives an explanation to its end, or to the end of what is allowed: asks `predictor`, with one
 /// more batch underway than there are replicas, and tells the answers in order. The engine's own
 /// work is done where it holds up no other request.
-pub(crate) async fn explain(
+pub(crate) async fn explain<F: Send + 'static>(
     predictor: &dyn Predictor,
-    problem: Problem,
+    start: impl FnOnce() -> Result<Asking<F>> + Send + 'static,
     replicas: usize,
     allowed: Allowance,
     timings: &Timings,
-) -> Result<Explanation> {
+) -> Result<F> {
     let deadline = allowed.deadline;
-    let left = deadline.saturating_duration_since(Instant::now());
-    let end = deadline.checked_sub((left / KEPT).min(MOST_KEPT));
+    let end = deadline.checked_sub((allowed.time / KEPT).min(MOST_KEPT));
     let end = end.unwrap_or(deadline);
     let starting = timings.start(Part::Explain);
-    let mut machine = heavy(move || start(problem)).await?;
+    let mut machine = heavy(start).await?;
     drop(starting);
     let mut underway: FuturesOrdered<BoxFuture<'_, Result<Answered>>> = FuturesOrdered::new();
     let mut pace = Pace { rows: FIRST_ROWS };
@@ -110,17 +125,19 @@ pub(crate) async fn explain(
 
 /// An answer, its rows, and the time it took.
 type Answered = (RecordBatch, usize, Duration);
-type Stepped = (Box<dyn Machine>, VecDeque<RecordBatch>, bool);
+type Stepped<F> = (Asking<F>, VecDeque<RecordBatch>, bool);
+/// An explanation under way, of whatever kind.
+pub(crate) type Asking<F> = Box<dyn Machine<Found = F>>;
 
 /// Tells the machine an answer and takes up to `room` questions of up to `most` rows, up to
 /// `may_ask` rows in all.
-fn step(
-    mut machine: Box<dyn Machine>,
+fn step<F>(
+    mut machine: Asking<F>,
     told: Option<RecordBatch>,
     room: usize,
     most: usize,
     mut may_ask: u64,
-) -> Result<Stepped> {
+) -> Result<Stepped<F>> {
     if let Some(answer) = told {
         machine.tell(&answer)?;
     }

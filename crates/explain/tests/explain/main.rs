@@ -6,6 +6,7 @@
 )]
 
 mod axioms;
+mod global;
 mod harness;
 mod invalid;
 mod methods;

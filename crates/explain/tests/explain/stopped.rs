@@ -27,7 +27,7 @@ fn setting(method: Method, seed: u64) -> Problem {
 }
 
 /// A machine that was told `rows` rows and stopped.
-fn stopped(problem: Problem, rows: usize) -> Box<dyn Machine> {
+fn stopped(problem: Problem, rows: usize) -> Box<dyn Machine<Found = Explanation>> {
     let model = nonlinear(0.4);
     let mut machine = explain(problem).unwrap();
     // Asked for more than it is told.

@@ -1,9 +1,13 @@
-//! Explain.
+//! Explain: one prediction, and the influence of the inputs over many.
 
 use std::sync::Arc;
 
 use axum::{Router, extract::State, response::Response, routing::post};
-use luthier_app::{App, explain::ExplainRequest};
+use luthier_app::{
+    App,
+    explain::ExplainRequest,
+    influence::{Influence, InfluenceRequest},
+};
 use luthier_gateway::{Part, Timings};
 
 use crate::{
@@ -12,7 +16,33 @@ use crate::{
 };
 
 pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new().route("/v3/explain", post(explain))
+    Router::new()
+        .route("/v3/explain", post(explain))
+        .route("/v3/analytics/feature-impact", post(impact))
+        .route("/v3/analytics/feature-importance", post(importance))
+}
+
+async fn impact(app: State<Arc<App>>, request: Json<InfluenceRequest>) -> Response {
+    influence(Influence::Impact, app, request).await
+}
+
+async fn importance(app: State<Arc<App>>, request: Json<InfluenceRequest>) -> Response {
+    influence(Influence::Importance, app, request).await
+}
+
+async fn influence(
+    which: Influence,
+    State(app): State<Arc<App>>,
+    Json(request): Json<InfluenceRequest>,
+) -> Response {
+    let timings = Arc::new(Timings::default());
+    let answer: Answer = async {
+        let measured = app.influence(which, request, &timings).await?;
+        let _encoding = timings.start(Part::Encode);
+        Ok(data(measured))
+    }
+    .await;
+    timed(&timings, answer)
 }
 
 async fn explain(State(app): State<Arc<App>>, Json(request): Json<ExplainRequest>) -> Response {

@@ -41,6 +41,6 @@ async fn refuse(uri: Uri) -> Failure {
         Code::NotSupported,
         format!("this server does not support {}", uri.path()),
     )
-    .hint("It deploys models, predicts and explains single predictions.")
+    .hint("It deploys models, predicts, explains, and measures feature impact and importance.")
     .into()
 }

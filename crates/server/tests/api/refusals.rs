@@ -83,7 +83,7 @@ async fn unknown_paths_and_methods_and_ids_come_in_the_envelope() {
             format!("/v3/models/{nil}/deploy-surrogate"),
             501,
         ),
-        (Method::POST, "/v3/analytics/feature-impact".to_owned(), 501),
+        (Method::POST, "/v3/analytics/fairness".to_owned(), 501),
         (
             Method::POST,
             "/v3/analytics/feature-impact/precomputed".to_owned(),

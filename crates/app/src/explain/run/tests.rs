@@ -7,8 +7,7 @@ use std::sync::{
 
 use arrow_array::{ArrayRef, Float64Array, cast::AsArray as _, types::Float64Type};
 use async_trait::async_trait;
-use luthier_explain::{Method, Stopped};
-use luthier_types::Error;
+use luthier_explain::{Explanation, Method, Problem, Stopped, explain as start};
 
 use super::*;
 
@@ -60,8 +59,13 @@ async fn explained(answers: usize, time: Duration, rows: u64) -> Result<Explanat
     let calls = AtomicUsize::new(0);
     let model = Sum { answers, calls };
     let deadline = Instant::now() + time;
-    let allowed = Allowance { deadline, rows };
-    explain(&model, problem(), 1, allowed, &Timings::default()).await
+    let allowed = Allowance {
+        deadline,
+        time,
+        rows,
+    };
+    let begin = || start(problem());
+    explain(&model, begin, 1, allowed, &Timings::default()).await
 }
 
 const LONG: Duration = Duration::from_secs(60);

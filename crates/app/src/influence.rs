@@ -1,0 +1,440 @@
+//! Feature impact and importance: how much the inputs matter over the rows of a dataset.
+
+mod targets;
+
+use std::sync::Arc;
+
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
+use jiff::Timestamp;
+use luthier_data::batch_to_rows;
+use luthier_explain::{Global, GlobalProblem, Loss, Measure, Measured, measure};
+use luthier_gateway::{Part, Timings};
+use luthier_store::artifacts::Table;
+use luthier_types::{Column, DatasetId, Digest, EnvType, Error, InputType, ModelId, Result};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    App,
+    explain::{
+        Allowance, allowance, bad, check_task,
+        request::{MAX_SAMPLES, Source},
+        run,
+    },
+    references::seed,
+    serving::Serving,
+    spool::heavy,
+};
+
+/// Rows that are used, and reference rows, unless the request says otherwise.
+const NUM_SAMPLES: u64 = 10_000;
+/// Draws per input unless the request says otherwise.
+const NUM_ITERATIONS: u64 = 10_000;
+/// Most that may be asked for.
+const MAX_ITERATIONS: u64 = 100_000;
+/// Confidence level unless the request says otherwise.
+const CI_LEVEL: f64 = 0.95;
+
+/// The body of a request for impact or importance.
+#[derive(Clone, Debug, Deserialize)]
+pub struct InfluenceRequest {
+    /// The model.
+    pub model_id: ModelId,
+    /// The rows.
+    pub data_source: Value,
+    /// How many rows of the same dataset values are drawn from.
+    #[serde(default)]
+    pub num_refs: Option<u64>,
+    /// Most draws per input.
+    #[serde(default)]
+    pub num_iterations: Option<u64>,
+    /// Confidence level of the intervals.
+    #[serde(default)]
+    pub ci_level: Option<f64>,
+    /// The outputs whose change is measured; all when left out.
+    #[serde(default)]
+    pub output_columns: Option<Vec<String>>,
+    /// A dataset to draw values from instead of that of the rows.
+    #[serde(default)]
+    pub ref_env_id: Option<DatasetId>,
+    /// Seconds after which the answer tells what is known by then.
+    #[serde(default)]
+    pub max_seconds: Option<f64>,
+    /// Most rows that the model is asked about.
+    #[serde(default)]
+    pub max_model_rows: Option<u64>,
+}
+
+/// Which of the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Influence {
+    /// How much predictions change.
+    Impact,
+    /// How much the loss grows.
+    Importance,
+}
+
+/// Rows to measure on.
+struct Rows {
+    table: Table,
+    inputs: RecordBatch,
+    loss: Option<Loss>,
+    /// Rows that were read; those without a usable target are not among `inputs`.
+    read: usize,
+}
+
+impl App {
+    /// Measures the influence of a model's inputs; the answer has the fields of
+    /// `POST /v3/analytics/feature-impact` or `…/feature-importance`.
+    ///
+    /// # Errors
+    /// `BadRequest` for anything in the request, `NotSupported` for models and sources that are not
+    /// served, and what [`App::explain`] fails with.
+    pub async fn influence(
+        &self,
+        which: Influence,
+        request: InfluenceRequest,
+        timings: &Arc<Timings>,
+    ) -> Result<Value> {
+        let longest = self.explain_time();
+        let allowed = allowance(request.max_seconds, request.max_model_rows, longest)?;
+        let serving = self.serving(request.model_id).await?;
+        let measured = async {
+            let measured = self.measure(which, &serving, request, allowed, timings);
+            match tokio::time::timeout_at(allowed.deadline.into(), measured).await {
+                Err(_) => Err(allowed.late()),
+                Ok(result) => result,
+            }
+        };
+        serving.metrics.explain.counted(measured).await
+    }
+
+    async fn measure(
+        &self,
+        which: Influence,
+        serving: &Arc<Serving>,
+        request: InfluenceRequest,
+        allowed: Allowance,
+        timings: &Arc<Timings>,
+    ) -> Result<Value> {
+        let parsing = timings.start(Part::Parse);
+        check_task(serving)?;
+        if serving.card.input_type == InputType::Text {
+            return Err(Error::new(
+                luthier_types::Code::NotSupported,
+                "the influence of words in text is not measured yet",
+            )
+            .hint("Explain single predictions, or ask for models with structured inputs."));
+        }
+        let asked = Settings::new(&request)?;
+        let outputs = asked_outputs(which, serving, request.output_columns)?;
+        let source = Source::parse(request.data_source, "data_source")?;
+        let (env_id, samples) = asked_rows(source)?;
+        let rows = self
+            .rows_to_measure(which, serving, env_id, samples)
+            .await?;
+        let reference = match request.ref_env_id {
+            Some(id) => self.table(serving, Some(id)).await?,
+            None => rows.table.clone(),
+        };
+        let reference = self
+            .dataset_reference(serving, &reference, asked.num_refs)
+            .await?;
+        let revision = self.serving_revision(request.model_id).await?;
+        let parameters = json!({
+            "num_iterations": asked.iterations, "ci_level": asked.ci_level,
+        });
+        let rows_digest = Digest::of(luthier_data::to_ipc(&rows.inputs)?);
+        let question = Digest::of_fields([
+            which.name(),
+            &parameters.to_string(),
+            &revision.map(|r| r.to_string()).unwrap_or_default(),
+            rows_digest.as_str(),
+            reference.digest.as_str(),
+            &outputs.join("\n"),
+        ]);
+        let problem = GlobalProblem {
+            rows: rows.inputs,
+            reference: reference.rows.clone(),
+            outputs,
+            measure: rows
+                .loss
+                .clone()
+                .map_or(Measure::Impact, Measure::Importance),
+            iterations: asked.iterations,
+            ci_level: asked.ci_level,
+            seed: seed(&question),
+        };
+        drop(parsing);
+        let model = serving.card.id;
+        let gateway = &self.deps.gateway;
+        let predictor = gateway.predictor(model, Arc::clone(timings));
+        let replicas = gateway.stats(model).map_or(1, |s| s.replicas);
+        let receipt = json!({
+            "seed": problem.seed, "method": which.name(), "parameters": parameters,
+            "revision": revision, "rows": rows_digest, "reference": reference.digest,
+        });
+        let found =
+            run::explain(&predictor, || measure(problem), replicas, allowed, timings).await?;
+        let about = About {
+            which,
+            serving,
+            table: &rows.table,
+            num_refs: reference.rows.num_rows(),
+            read: rows.read,
+            loss: rows.loss.as_ref().map(Loss::name),
+            asked,
+        };
+        Ok(about.answer(&found, receipt))
+    }
+
+    /// The rows that a data source names; for importance with their targets.
+    async fn rows_to_measure(
+        &self,
+        which: Influence,
+        serving: &Arc<Serving>,
+        env_id: Option<DatasetId>,
+        samples: usize,
+    ) -> Result<Rows> {
+        let table = self.table(serving, env_id).await?;
+        if which == Influence::Impact {
+            let inputs = self.dataset_reference(serving, &table, samples).await?.rows;
+            let read = inputs.num_rows();
+            return Ok(Rows {
+                table,
+                inputs,
+                loss: None,
+                read,
+            });
+        }
+        let target = targets::column(serving)?;
+        let file = self.spool(&table.digest).await?;
+        let serving = Arc::clone(serving);
+        let seed = seed(&table.digest);
+        let (inputs, loss, read) = heavy(move || {
+            let mut columns: Vec<&Column> = serving.columns();
+            columns.push(&target);
+            let all = luthier_data::sample_parquet(file.path(), &columns, samples, seed)?;
+            let last = all.num_columns() - 1;
+            let project = |columns: &[usize]| {
+                let failed = |e| Error::internal("taking columns of a dataset", e);
+                all.project(columns).map_err(failed)
+            };
+            let truths: Vec<Value> = batch_to_rows(&project(&[last])?)
+                .into_iter()
+                .map(|mut row| row.remove(&target.name).unwrap_or_default())
+                .collect();
+            let (loss, usable) = targets::loss(&serving, &truths)?;
+            let inputs = project(&(0..last).collect::<Vec<_>>())?;
+            let inputs = filter_record_batch(&inputs, &BooleanArray::from(usable))
+                .map_err(|e| Error::internal("taking rows of a dataset", e))?;
+            Ok((inputs, loss, truths.len()))
+        })
+        .await?;
+        Ok(Rows {
+            table,
+            inputs,
+            loss: Some(loss),
+            read,
+        })
+    }
+}
+
+/// The numbers of a request.
+#[derive(Clone, Copy)]
+struct Settings {
+    num_refs: usize,
+    iterations: usize,
+    ci_level: f64,
+}
+
+impl Settings {
+    fn new(request: &InfluenceRequest) -> Result<Self> {
+        let number = |name: &str, asked: Option<u64>, usual: u64, most: u64| {
+            let value = asked.unwrap_or(usual);
+            if (1..=most).contains(&value) {
+                return Ok(usize::try_from(value).unwrap_or(usize::MAX));
+            }
+            Err(bad(
+                &format!("{name} is {value}, outside 1 to {most}"),
+                &format!("{usual} is usual."),
+            ))
+        };
+        let ci_level = request.ci_level.unwrap_or(CI_LEVEL);
+        if !(0.0..1.0).contains(&ci_level) {
+            return Err(bad(
+                &format!("ci_level is {ci_level}, and must be at least 0 and less than 1"),
+                "0.95 is usual.",
+            ));
+        }
+        Ok(Self {
+            num_refs: number("num_refs", request.num_refs, NUM_SAMPLES, MAX_SAMPLES)?,
+            iterations: number(
+                "num_iterations",
+                request.num_iterations,
+                NUM_ITERATIONS,
+                MAX_ITERATIONS,
+            )?,
+            ci_level,
+        })
+    }
+}
+
+fn asked_outputs(
+    which: Influence,
+    serving: &Serving,
+    asked: Option<Vec<String>>,
+) -> Result<Vec<String>> {
+    let all = &serving.card.spec.outputs;
+    let Some(asked) = asked.filter(|asked| which == Influence::Impact && !asked.is_empty()) else {
+        return Ok(all.clone());
+    };
+    match asked.iter().find(|output| !all.contains(output)) {
+        None => Ok(asked),
+        Some(unknown) => Err(bad(
+            &format!("the model has no output `{unknown}`"),
+            &format!("Its outputs are {}.", all.join(", ")),
+        )),
+    }
+}
+
+/// The dataset and the number of rows that a data source names.
+fn asked_rows(source: Source) -> Result<(Option<DatasetId>, usize)> {
+    match source {
+        Source::Environment {
+            env_type: EnvType::Production,
+            ..
+        } => Err(Error::new(
+            luthier_types::Code::NotSupported,
+            "influence is not measured on production events yet",
+        )
+        .hint("Name a dataset in the PRE_PRODUCTION environment.")),
+        Source::Environment {
+            env_id,
+            num_samples,
+            ..
+        } => {
+            let samples = num_samples.unwrap_or(NUM_SAMPLES);
+            if (1..=MAX_SAMPLES).contains(&samples) {
+                return Ok((env_id, usize::try_from(samples).unwrap_or(usize::MAX)));
+            }
+            Err(bad(
+                &format!("num_samples is {samples}, outside 1 to {MAX_SAMPLES}"),
+                &format!("{NUM_SAMPLES} is usual."),
+            ))
+        }
+        Source::Row { .. } | Source::Event { .. } => Err(bad(
+            "data_source is a single row or event, and influence is measured on many",
+            "Use source_type ENVIRONMENT with a dataset of the model.",
+        )),
+    }
+}
+
+/// What an answer tells beside the figures.
+struct About<'a> {
+    which: Influence,
+    serving: &'a Serving,
+    table: &'a Table,
+    num_refs: usize,
+    read: usize,
+    loss: Option<&'static str>,
+    asked: Settings,
+}
+
+impl About<'_> {
+    fn answer(&self, found: &Global, mut receipt: Value) -> Value {
+        let card = &self.serving.card;
+        receipt["model_rows"] = json!(found.rows_evaluated);
+        let upper = |word: Value| word.as_str().unwrap_or_default().to_uppercase();
+        let names: Vec<&str> = self
+            .serving
+            .inputs
+            .iter()
+            .map(|c| c.name.as_str())
+            .collect();
+        let all = mean(&found.measured);
+        let mut answer = json!({
+            "num_inputs": found.rows,
+            "num_refs": self.num_refs,
+            "num_iterations": found.rows * found.cycles,
+            "ci_level": self.asked.ci_level,
+            "feature_names": names,
+            "random_sample_ci": all.random_sample_ci,
+            "fixed_sample_ci": all.fixed_sample_ci,
+            "model_task": upper(json!(card.task)),
+            "model_input_type": "TABULAR",
+            "env_id": self.table.id,
+            "env_uuid": self.table.id,
+            "env_name": self.table.name,
+            "created_at": Timestamp::now().to_string(),
+            "stopped": (found.rows < found.of).then(|| json!({"done": found.rows, "of": found.of})),
+            "receipt": receipt,
+        });
+        let more = match self.which {
+            Influence::Impact => json!({
+                "response_type": "FEATURE_IMPACT_TABULAR",
+                "system_generated": true,
+                "mean_prediction": all.mean,
+                "mean_prediction_ci": all.mean_ci,
+                "mean_abs_prediction_change_impact": all.values,
+                "feature_impact_scores": all.values,
+                "outputs": outputs(&found.measured),
+            }),
+            Influence::Importance => json!({
+                "response_type": "FEATURE_IMPORTANCE_TABULAR",
+                "loss": self.loss,
+                "mean_loss": all.mean,
+                "mean_loss_ci": all.mean_ci,
+                "mean_loss_increase_importance": all.values,
+                "total_input_samples": self.read,
+                "valid_input_samples": found.rows,
+            }),
+        };
+        if let (Some(answer), Value::Object(more)) = (answer.as_object_mut(), more) {
+            answer.extend(more);
+        }
+        answer
+    }
+}
+
+/// The figures of each output by its name.
+fn outputs(measured: &[Measured]) -> Map<String, Value> {
+    let of = |m: &Measured| Some((m.output.clone()?, json!(m)));
+    measured.iter().filter_map(of).collect()
+}
+
+/// The mean over the outputs, whose intervals are no wider than the mean of theirs.
+fn mean(measured: &[Measured]) -> Measured {
+    let count = measured.len() as f64;
+    let number = |of: &dyn Fn(&Measured) -> Option<f64>| {
+        let sum: Option<f64> = measured.iter().map(of).sum();
+        sum.map(|sum| sum / count)
+    };
+    let numbers = |of: &dyn Fn(&Measured) -> Option<&Vec<f64>>| -> Option<Vec<f64>> {
+        let all: Vec<&Vec<f64>> = measured.iter().map(of).collect::<Option<_>>()?;
+        let features = 0..all.first()?.len();
+        Some(
+            features
+                .map(|j| all.iter().map(|v| v[j]).sum::<f64>() / count)
+                .collect(),
+        )
+    };
+    Measured {
+        output: None,
+        mean: number(&|m| Some(m.mean)).unwrap_or_default(),
+        mean_ci: number(&|m| m.mean_ci),
+        values: numbers(&|m| Some(&m.values)).unwrap_or_default(),
+        random_sample_ci: numbers(&|m| m.random_sample_ci.as_ref()),
+        fixed_sample_ci: numbers(&|m| m.fixed_sample_ci.as_ref()),
+    }
+}
+
+impl Influence {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Impact => "FEATURE_IMPACT",
+            Self::Importance => "FEATURE_IMPORTANCE",
+        }
+    }
+}
