@@ -1,5 +1,7 @@
 //! JSON rows in: straight from text into columns, without a value per cell.
 
+mod quick;
+
 use std::{collections::HashMap, fmt};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};
