@@ -1,7 +1,5 @@
 //! JSON rows in: straight from text into columns, without a value per cell.
 
-mod quick;
-
 use std::{collections::HashMap, fmt};
 
 use arrow_array::{RecordBatch, RecordBatchOptions};

@@ -12,11 +12,6 @@ use serde::{
 
 use crate::serving::Serving;
 
-/// Bodies from this size on are read quickly where they can be.
-const QUICK_BYTES: usize = 32 * 1024;
-/// The key of the rows.
-const DATA: &str = "\"data\"";
-
 /// The model that a body names. Its rows are passed over only where they stand before the name.
 ///
 /// # Errors
@@ -41,60 +36,15 @@ pub(super) fn rows(body: &[u8], serving: &Serving) -> Result<(RecordBatch, Optio
         Error::new(Code::BadRequest, format!("the body is not UTF-8: {e}"))
             .hint("Send JSON in UTF-8.")
     })?;
-    if let Some((table, chunk_size)) = quick(text, serving)? {
-        return Ok((table, chunk_size));
-    }
     let mut table = serving.parser.table();
     let mut reader = serde_json::Deserializer::from_str(text);
     let read = Body(&mut table)
         .deserialize(&mut reader)
         .and_then(|rest| reader.end().map(|()| rest));
     match read {
-        Ok(rest) => {
-            rest.check(serving)?;
-            Ok((table.finish()?, rest.chunk_size))
-        }
+        Ok(rest) => rest.beside(table, serving),
         Err(e) => Err(table.refusal().unwrap_or_else(|| malformed(e))),
     }
-}
-
-/// As [`rows`], for a large body of the usual form; `None` when it is another.
-fn quick(text: &str, serving: &Serving) -> Result<Option<(RecordBatch, Option<u64>)>, Error> {
-    if text.len() < QUICK_BYTES {
-        return Ok(None);
-    }
-    let Some(at) = array_at(text) else {
-        return Ok(None);
-    };
-    let Some((table, end)) = serving.parser.quick(text, at) else {
-        return Ok(None);
-    };
-    // The rest is as it would be without rows.
-    let rest = format!("{}[]{}", &text[..at], &text[end..]);
-    let mut none = serving.parser.table();
-    let mut reader = serde_json::Deserializer::from_str(&rest);
-    let read = Body(&mut none)
-        .deserialize(&mut reader)
-        .and_then(|rest| reader.end().map(|()| rest));
-    let Ok(rest) = read else {
-        return Ok(None);
-    };
-    rest.check(serving)?;
-    Ok(Some((table, rest.chunk_size)))
-}
-
-/// Where the value of `data` begins, if that is an array and nothing before it is nested. Whether the
-/// text around it is JSON is seen when that is read without it.
-fn array_at(text: &str) -> Option<usize> {
-    let key = text.find(DATA)? + DATA.len();
-    let before = text[..key].trim_start().strip_prefix('{')?;
-    if before.contains(['{', '[']) {
-        return None;
-    }
-    let between = |b: u8| matches!(b, b':' | b' ' | b'\n' | b'\t' | b'\r');
-    let bytes = &text.as_bytes()[key..];
-    let at = bytes.iter().position(|b| !between(*b))?;
-    (bytes[at] == b'[').then_some(key + at)
 }
 
 fn malformed(error: serde_json::Error) -> Error {
@@ -127,15 +77,19 @@ struct Rest {
 }
 
 impl Rest {
-    /// That the rows are those of `serving`.
-    fn check(&self, serving: &Serving) -> Result<(), Error> {
+    /// What the body holds besides, when the rows are those of `serving`.
+    fn beside(
+        self,
+        rows: RowTable<'_>,
+        serving: &Serving,
+    ) -> Result<(RecordBatch, Option<u64>), Error> {
         if self.model.is_some_and(|model| model != serving.card.id) {
             let cause = "the body names another model than the address";
             return Err(
                 Error::new(Code::BadRequest, cause).hint("Leave `model_id` out of the body.")
             );
         }
-        Ok(())
+        Ok((rows.finish()?, self.chunk_size))
     }
 }
 
@@ -192,33 +146,6 @@ impl<'de> Visitor<'de> for Body<'_, '_> {
             Ok(rest)
         } else {
             Err(A::Error::missing_field("data"))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_array_is_found_where_nothing_can_be_taken_for_it() {
-        fn at(text: &str) -> Option<&str> {
-            array_at(text).map(|at| &text[at..])
-        }
-        assert_eq!(at(r#"{"data":[1]}"#), Some("[1]}"));
-        assert_eq!(at(r#" {"model_id": "x", "data" : [1]}"#), Some("[1]}"));
-        for other in [
-            "",
-            "[1]",
-            r#"{"model_id":"x"}"#,
-            r#"{"data":{"a":[1]}}"#,
-            r#"{"data":"x"}"#,
-            r#"{"model_id":"data","rows":[1]}"#,
-            r#"{"a":{"data":[1]},"data":[2]}"#,
-            r#"{"a":[{"data":[1]}],"data":[2]}"#,
-            r#"{"a":"\"data\":[1]"}"#,
-        ] {
-            assert_eq!(at(other), None, "{other}");
         }
     }
 }

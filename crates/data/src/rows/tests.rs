@@ -153,46 +153,6 @@ fn malformed_json_is_refused() {
 }
 
 #[test]
-fn what_is_unusual_is_not_read_quickly() {
-    let parser = parser(Missing::Null);
-    let quick = |json: &str| parser.quick(json, 0).map(|(table, _)| table.num_rows());
-    assert_eq!(quick(r#"[{"f":1.5,"s":"x"},{"f":2,"s":"y"}]"#), Some(2));
-    assert_eq!(quick("[ { \"f\" : -0 , \"i\" : 3 } ]"), Some(1));
-    for json in [
-        "",
-        "[]",
-        "[{}]",
-        r#"[{"f":1}"#,
-        r#"[{"f":1},]"#,
-        r#"[{"f":1,}]"#,
-        r#"[{"f":01}]"#,
-        r#"[{"f":1.}]"#,
-        r#"[{"f":.5}]"#,
-        r#"[{"f":1e}]"#,
-        r#"[{"f":+1}]"#,
-        r#"[{"f":1e999}]"#,
-        r#"[{"f":NaN}]"#,
-        r#"[{"f":"1"}]"#,
-        r#"[{"f":true}]"#,
-        r#"[{"i":1.0}]"#,
-        r#"[{"i":9223372036854775808}]"#,
-        r#"[{"s":1}]"#,
-        r#"[{"s":"a\"b"}]"#,
-        "[{\"s\":\"a\nb\"}]",
-        r#"[{"t":"2024-01-02"}]"#,
-        r#"[{"v":[1]}]"#,
-        r#"[{"f":1,"f":2}]"#,
-        r#"[{"f":1,"s":"x"},{"s":"x","f":1}]"#,
-        r#"[{"f":1,"s":"x"},{"f":1}]"#,
-        r#"[{"f":1},{"f":1,"s":"x"}]"#,
-        r#"[{"f":nul}]"#,
-        "[{\"\u{fe}\":1}]x".trim_end_matches("]x"),
-    ] {
-        assert_eq!(quick(json), None, "{json}");
-    }
-}
-
-#[test]
 fn no_rows_and_no_columns_keep_their_counts() {
     assert_eq!(parser(Missing::Reject).parse("[]").unwrap().num_rows(), 0);
     let empty = RowParser::new(&[], Missing::Reject)
@@ -240,58 +200,6 @@ proptest! {
                 (Err(a), Err(b)) => prop_assert!(a.message() == b.message() || a.message().contains("vector")),
                 (a, b) => prop_assert!(false, "{:?} but {:?}", a, b),
             }
-        }
-    }
-
-    #[test]
-    fn what_is_read_quickly_is_what_is_read_otherwise(
-        rows in prop::collection::vec(row(), 0..4),
-        more in 0_usize..3,
-        pretty in any::<bool>(),
-    ) {
-        // Repeated, so that some have the same keys.
-        let rows: Vec<_> = rows.iter().flat_map(|r| vec![r.clone(); more + 1]).collect();
-        let text = match pretty {
-            true => serde_json::to_string_pretty(&rows).unwrap(),
-            false => serde_json::to_string(&rows).unwrap(),
-        };
-        let within = format!("  {text} rest");
-        for missing in [Missing::Null, Missing::Reject] {
-            let parser = parser(missing);
-            if let Some((quick, end)) = parser.quick(&within, 1) {
-                prop_assert_eq!(&within[end..], " rest");
-                prop_assert_eq!(quick, parser.parse(&text).unwrap());
-            }
-        }
-    }
-
-    #[test]
-    fn numbers_and_text_are_read_quickly(
-        rows in prop::collection::vec((any::<f64>(), any::<i64>(), "[^\"\\\\\u{0}-\u{1f}]{0,9}", any::<bool>()), 1..9)
-    ) {
-        let rows: Vec<Value> = rows
-            .into_iter()
-            .filter(|(f, ..)| f.is_finite())
-            .map(|(f, i, s, null)| match null {
-                true => json!({"x": s, "s": s, "i": i, "f": null, "c": null}),
-                false => json!({"x": f, "s": s, "i": i, "f": f, "c": s}),
-            })
-            .collect();
-        prop_assume!(!rows.is_empty());
-        let text = serde_json::to_string(&rows).unwrap();
-        let parser = parser(Missing::Null);
-        let (quick, end) = parser.quick(&text, 0).unwrap();
-        prop_assert_eq!(end, text.len());
-        prop_assert_eq!(quick, parser.parse(&text).unwrap());
-    }
-
-    #[test]
-    fn any_text_is_read_quickly_as_otherwise_or_not(
-        text in "\\[\\{\"f\": ?[-+0-9.eEnul\"tr \\]\\},{\\\\:a-f]{0,24}",
-    ) {
-        let parser = parser(Missing::Null);
-        if let Some((quick, end)) = parser.quick(&text, 0) {
-            prop_assert_eq!(quick, parser.parse(&text[..end]).unwrap());
         }
     }
 
