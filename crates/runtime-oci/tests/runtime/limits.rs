@@ -55,6 +55,15 @@ async fn scratch_has_a_size_and_counts_as_memory() {
     large.scratch = Mebibytes(300);
     let (exit, _) = world.run_spec(&large).await;
     assert!(exit.out_of_memory, "{exit:?}");
+
+    // What processes share has a size of its own.
+    let mut shared = spec(
+        "shared",
+        "dd if=/dev/zero of=/dev/shm/file bs=1M count=100 2>&1; du -m /dev/shm/file | cut -f1",
+    );
+    shared.memory = Mebibytes(256);
+    let (_, lines) = world.run_spec(&shared).await;
+    assert_eq!(lines.last().unwrap(), "64", "{lines:#?}");
     world.finish().await;
 }
 
