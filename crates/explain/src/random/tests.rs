@@ -63,3 +63,19 @@ fn the_ends_of_subset_sizes_hold() {
     assert!(stream.subset(4, 0).is_empty());
     assert_eq!(stream.subset(4, 4).len(), 4);
 }
+
+#[test]
+fn every_order_is_as_likely() {
+    let mut counts = std::collections::BTreeMap::new();
+    for number in 0..6000 {
+        let mut items = [0, 1, 2];
+        Stream::new(3, number).shuffle(&mut items);
+        *counts.entry(items).or_insert(0) += 1;
+    }
+    // Each of the six 1000 times, with a standard deviation of 29.
+    assert_eq!(counts.len(), 6);
+    assert!(
+        counts.values().all(|count| (880..1120).contains(count)),
+        "{counts:?}"
+    );
+}
