@@ -19,7 +19,7 @@ use crate::{
     machine::{Outcome, Plan, Stopped, misuse, too_soon},
     random::Stream,
     rows::{EXPLAINED, Reference, Rows},
-    stats::{Spread, normal_quantile},
+    stats::{Spread, reach},
 };
 
 /// Fewest reference rows that are gone through in two parts, and the share of the first.
@@ -230,11 +230,10 @@ impl Plan for Ablation {
             .totals
             .split_first()
             .ok_or_else(|| misuse("told of no question"))?;
-        let quantile = normal_quantile((1.0 - STOPPED_LEVEL) / 2.0).abs();
+        let reach = reach(STOPPED_LEVEL);
         let outputs = 0..model.len();
         let half_width = |total: &Total, output: usize| {
-            let error = total.spreads[output].standard_error()?;
-            Some(quantile * error * total.left().sqrt())
+            total.spreads[output].half_width(reach * total.left().sqrt())
         };
         let half_widths = outputs.clone().map(|output| {
             let of_feature = features.iter().map(|total| half_width(total, output));

@@ -21,7 +21,7 @@ use crate::{
     random::Stream,
     rows::{EXPLAINED, Reference, Rows},
     solve::Game,
-    stats::{Spread, normal_quantile},
+    stats::{Spread, reach},
 };
 
 /// The largest game that SHAP solves exactly: all of 2^10 coalitions.
@@ -258,8 +258,8 @@ impl Plan for Games {
         });
         let means = |spreads: &Vec<Spread>| spreads.iter().map(Spread::mean).collect();
         let half_widths = |(ci_level, share): (f64, f64)| -> Option<Vec<Vec<f64>>> {
-            let quantile = normal_quantile((1.0 - ci_level) / 2.0).abs() * share.sqrt();
-            let half_width = |s: &Spread| Some(quantile * s.standard_error()?);
+            let reach = reach(ci_level) * share.sqrt();
+            let half_width = |s: &Spread| s.half_width(reach);
             let of_output = |spreads: &Vec<Spread>| spreads.iter().map(half_width).collect();
             self.attributions.iter().map(of_output).collect()
         };

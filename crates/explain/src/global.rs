@@ -20,7 +20,7 @@ use crate::{
     machine::{Driver, Machine, Plan, misuse, too_soon},
     random::Stream,
     rows::Rows,
-    stats::{Spread, normal_quantile},
+    stats::{Spread, reach},
 };
 
 /// Rows over which the inputs' influence is averaged.
@@ -98,7 +98,7 @@ struct Cycles {
     references: usize,
     features: usize,
     cycles: usize,
-    quantile: f64,
+    reach: f64,
     // Asking.
     row: usize,
     /// Its draws: how many were made, and where the next come from.
@@ -158,7 +158,7 @@ pub fn measure(problem: GlobalProblem) -> Result<Box<dyn Machine<Found = Global>
         references: problem.reference.num_rows(),
         features,
         cycles,
-        quantile: normal_quantile((1.0 - problem.ci_level) / 2.0).abs(),
+        reach: reach(problem.ci_level),
         row: 0,
         drawing: (0, Stream::new(problem.seed, 0)),
         upcoming: None,
@@ -342,11 +342,11 @@ impl Plan for Cycles {
         if self.done == 0 {
             return Err(too_soon());
         }
-        let quantile = self.quantile;
-        let half_width = |spread: &Spread| Some(quantile * spread.standard_error()?);
+        let reach = self.reach;
+        let half_width = |spread: &Spread| spread.half_width(reach);
         let rows = self.done as f64;
         let measured = self.means.iter().zip(&self.values).map(|(mean, values)| {
-            let fixed = values.iter().map(|(_, v)| quantile * v.sqrt() / rows);
+            let fixed = values.iter().map(|(_, v)| reach * v.sqrt() / rows);
             Measured {
                 output: None,
                 mean: mean.mean(),

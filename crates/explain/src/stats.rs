@@ -25,6 +25,17 @@ impl Spread {
     pub(crate) fn standard_error(&self) -> Option<f64> {
         (self.count > 1.0).then(|| (self.squares.max(0.0) / (self.count - 1.0) / self.count).sqrt())
     }
+
+    /// Half the width of an interval that reaches so many standard errors; `None` for fewer than two
+    /// values.
+    pub(crate) fn half_width(&self, reach: f64) -> Option<f64> {
+        Some(reach * self.standard_error()?)
+    }
+}
+
+/// Standard errors on either side of a mean that an interval of this level reaches.
+pub(crate) fn reach(ci_level: f64) -> f64 {
+    normal_quantile((1.0 - ci_level) / 2.0).abs()
 }
 
 /// The standard normal quantile of `p` in (0, 1), with a relative error below 1.2e-9 (Acklam, "An
