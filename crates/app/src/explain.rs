@@ -43,20 +43,9 @@ impl App {
     pub async fn explain(&self, request: ExplainRequest, timings: &Arc<Timings>) -> Result<Value> {
         let longest = self.explain_time();
         let allowed = allowance(request.max_seconds, request.max_model_rows, longest)?;
-        let deadline = allowed.deadline;
         let serving = self.serving(request.model_id).await?;
         let explained = self.explain_by(&serving, request, allowed, timings);
-        let in_time = async {
-            match tokio::time::timeout_at(deadline.into(), explained).await {
-                Err(_) => Err(allowed.late()),
-                Ok(Err(error))
-                    if error.code() == Code::PredictTimeout && Instant::now() >= deadline =>
-                {
-                    Err(allowed.late())
-                }
-                Ok(result) => result,
-            }
-        };
+        let in_time = allowed.in_time(explained);
         serving.metrics.explain.counted(in_time).await
     }
 
@@ -233,20 +222,26 @@ impl App {
             method,
             seed: receipt.seed,
         };
-        let predictor = self
-            .deps
-            .gateway
-            .predictor(serving.card.id, Arc::clone(timings));
-        let replicas = self
-            .deps
-            .gateway
-            .stats(serving.card.id)
-            .map_or(1, |s| s.replicas);
-        let explanation =
-            run::explain(&predictor, || start(problem), replicas, allowed, timings).await?;
+        let explanation = self
+            .ask_model(serving, || start(problem), allowed, timings)
+            .await?;
         let _encoding = timings.start(Part::Encode);
         receipt.model_rows = explanation.rows_evaluated;
         answer::of_explanation(&explanation, &row, receipt)
+    }
+
+    /// What an explanation comes to that `start` begins, asked of the model's replicas.
+    pub(crate) async fn ask_model<F: Send + 'static>(
+        &self,
+        serving: &Serving,
+        start: impl FnOnce() -> Result<run::Asking<F>> + Send + 'static,
+        allowed: Allowance,
+        timings: &Arc<Timings>,
+    ) -> Result<F> {
+        let (gateway, model) = (&self.deps.gateway, serving.card.id);
+        let predictor = gateway.predictor(model, Arc::clone(timings));
+        let replicas = gateway.stats(model).map_or(1, |s| s.replicas);
+        run::explain(&predictor, start, replicas, allowed, timings).await
     }
 
     async fn explain_custom(

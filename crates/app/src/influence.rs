@@ -5,7 +5,7 @@ mod targets;
 
 use std::sync::Arc;
 
-use arrow_array::{BooleanArray, RecordBatch};
+use arrow_array::BooleanArray;
 use arrow_select::filter::filter_record_batch;
 use luthier_data::batch_to_rows;
 use luthier_explain::{GlobalProblem, Loss, Measure, measure};
@@ -21,10 +21,9 @@ use crate::{
     App,
     explain::{
         Allowance, allowance, bad, check_task,
-        request::{MAX_SAMPLES, Source},
-        run,
+        request::{MAX_SAMPLES, Source, ci_level, number},
     },
-    references::seed,
+    references::{Reference, seed},
     serving::Serving,
     spool::heavy,
 };
@@ -35,8 +34,6 @@ const NUM_SAMPLES: u64 = 10_000;
 const NUM_ITERATIONS: u64 = 10_000;
 /// Most that may be asked for.
 const MAX_ITERATIONS: u64 = 100_000;
-/// Confidence level unless the request says otherwise.
-const CI_LEVEL: f64 = 0.95;
 
 /// The body of a request for impact or importance.
 #[derive(Clone, Debug, Deserialize)]
@@ -80,7 +77,7 @@ pub enum Influence {
 /// Rows to measure on.
 struct Rows {
     table: Table,
-    inputs: RecordBatch,
+    inputs: Reference,
     loss: Option<Loss>,
     /// Rows that were read; those without a usable target are not among `inputs`.
     read: usize,
@@ -102,14 +99,9 @@ impl App {
         let longest = self.explain_time();
         let allowed = allowance(request.max_seconds, request.max_model_rows, longest)?;
         let serving = self.serving(request.model_id).await?;
-        let measured = async {
-            let measured = self.measure(which, &serving, request, allowed, timings);
-            match tokio::time::timeout_at(allowed.deadline.into(), measured).await {
-                Err(_) => Err(allowed.late()),
-                Ok(result) => result,
-            }
-        };
-        serving.metrics.explain.counted(measured).await
+        let measured = self.measure(which, &serving, request, allowed, timings);
+        let in_time = allowed.in_time(measured);
+        serving.metrics.explain.counted(in_time).await
     }
 
     async fn measure(
@@ -147,17 +139,16 @@ impl App {
         let parameters = json!({
             "num_iterations": asked.iterations, "ci_level": asked.ci_level,
         });
-        let rows_digest = Digest::of(luthier_data::to_ipc(&rows.inputs)?);
         let question = Digest::of_fields([
             which.name(),
             &parameters.to_string(),
             &revision.map(|r| r.to_string()).unwrap_or_default(),
-            rows_digest.as_str(),
+            rows.inputs.digest.as_str(),
             reference.digest.as_str(),
             &outputs.join("\n"),
         ]);
         let problem = GlobalProblem {
-            rows: rows.inputs,
+            rows: rows.inputs.rows,
             reference: reference.rows.clone(),
             outputs,
             measure: rows
@@ -169,16 +160,13 @@ impl App {
             seed: seed(&question),
         };
         drop(parsing);
-        let model = serving.card.id;
-        let gateway = &self.deps.gateway;
-        let predictor = gateway.predictor(model, Arc::clone(timings));
-        let replicas = gateway.stats(model).map_or(1, |s| s.replicas);
         let receipt = json!({
             "seed": problem.seed, "method": which.name(), "parameters": parameters,
-            "revision": revision, "rows": rows_digest, "reference": reference.digest,
+            "revision": revision, "rows": rows.inputs.digest, "reference": reference.digest,
         });
-        let found =
-            run::explain(&predictor, || measure(problem), replicas, allowed, timings).await?;
+        let found = self
+            .ask_model(serving, || measure(problem), allowed, timings)
+            .await?;
         let about = About {
             which,
             serving,
@@ -201,8 +189,8 @@ impl App {
     ) -> Result<Rows> {
         let table = self.table(serving, env_id).await?;
         if which == Influence::Impact {
-            let inputs = self.dataset_reference(serving, &table, samples).await?.rows;
-            let read = inputs.num_rows();
+            let inputs = self.dataset_reference(serving, &table, samples).await?;
+            let read = inputs.rows.num_rows();
             return Ok(Rows {
                 table,
                 inputs,
@@ -231,7 +219,7 @@ impl App {
             let inputs = project(&(0..last).collect::<Vec<_>>())?;
             let inputs = filter_record_batch(&inputs, &BooleanArray::from(usable))
                 .map_err(|e| Error::internal("taking rows of a dataset", e))?;
-            Ok((inputs, loss, truths.len()))
+            Ok((Reference::new(inputs)?, loss, truths.len()))
         })
         .await?;
         Ok(Rows {
@@ -253,23 +241,6 @@ struct Settings {
 
 impl Settings {
     fn new(request: &InfluenceRequest) -> Result<Self> {
-        let number = |name: &str, asked: Option<u64>, usual: u64, most: u64| {
-            let value = asked.unwrap_or(usual);
-            if (1..=most).contains(&value) {
-                return Ok(usize::try_from(value).unwrap_or(usize::MAX));
-            }
-            Err(bad(
-                &format!("{name} is {value}, outside 1 to {most}"),
-                &format!("{usual} is usual."),
-            ))
-        };
-        let ci_level = request.ci_level.unwrap_or(CI_LEVEL);
-        if !(0.0..1.0).contains(&ci_level) {
-            return Err(bad(
-                &format!("ci_level is {ci_level}, and must be at least 0 and less than 1"),
-                "0.95 is usual.",
-            ));
-        }
         Ok(Self {
             num_refs: number("num_refs", request.num_refs, NUM_SAMPLES, MAX_SAMPLES)?,
             iterations: number(
@@ -278,7 +249,7 @@ impl Settings {
                 NUM_ITERATIONS,
                 MAX_ITERATIONS,
             )?,
-            ci_level,
+            ci_level: ci_level(request.ci_level)?,
         })
     }
 }
@@ -317,14 +288,8 @@ fn asked_rows(source: Source) -> Result<(Option<DatasetId>, usize)> {
             num_samples,
             ..
         } => {
-            let samples = num_samples.unwrap_or(NUM_SAMPLES);
-            if (1..=MAX_SAMPLES).contains(&samples) {
-                return Ok((env_id, usize::try_from(samples).unwrap_or(usize::MAX)));
-            }
-            Err(bad(
-                &format!("num_samples is {samples}, outside 1 to {MAX_SAMPLES}"),
-                &format!("{NUM_SAMPLES} is usual."),
-            ))
+            let samples = number("num_samples", num_samples, NUM_SAMPLES, MAX_SAMPLES)?;
+            Ok((env_id, samples))
         }
         Source::Row { .. } | Source::Event { .. } => Err(bad(
             "data_source is a single row or event, and influence is measured on many",

@@ -231,7 +231,8 @@ impl App {
 // === impl Reference ===
 
 impl Reference {
-    fn new(rows: RecordBatch) -> Result<Self> {
+    /// Takes a while where there are many rows: their digest is made.
+    pub(crate) fn new(rows: RecordBatch) -> Result<Self> {
         let digest = Digest::of(luthier_data::to_ipc(&rows)?);
         Ok(Self { rows, digest })
     }

@@ -82,21 +82,13 @@ pub(crate) enum Source {
 impl Asked {
     /// The method of a request to a model with these `xai_params`.
     pub(crate) fn new(request: &ExplainRequest, xai_params: Option<&Value>) -> Result<Self> {
-        let num_permutations = request.num_permutations.unwrap_or(NUM_PERMUTATIONS);
-        if !(1..=MAX_PERMUTATIONS).contains(&num_permutations) {
-            return Err(bad(
-                &format!("num_permutations is {num_permutations}, outside 1 to {MAX_PERMUTATIONS}"),
-                "300 is a good start.",
-            ));
-        }
-        let num_permutations = usize::try_from(num_permutations).unwrap_or(usize::MAX);
-        let ci_level = request.ci_level.unwrap_or(CI_LEVEL);
-        if !(0.0..1.0).contains(&ci_level) {
-            return Err(bad(
-                &format!("ci_level is {ci_level}, and must be at least 0 and less than 1"),
-                "0.95 is usual.",
-            ));
-        }
+        let num_permutations = number(
+            "num_permutations",
+            request.num_permutations,
+            NUM_PERMUTATIONS,
+            MAX_PERMUTATIONS,
+        )?;
+        let ci_level = ci_level(request.ci_level)?;
         let custom: Vec<&str> = xai_params
             .and_then(|x| x["custom_explain_methods"].as_array())
             .map(|names| names.iter().filter_map(Value::as_str).collect())
@@ -253,15 +245,31 @@ pub(crate) fn samples(source: Option<&Source>) -> Result<usize> {
         Some(Source::Environment { num_samples, .. }) => *num_samples,
         _ => None,
     };
-    let samples = asked.unwrap_or(NUM_SAMPLES);
-    if (1..=MAX_SAMPLES).contains(&samples) {
-        Ok(usize::try_from(samples).unwrap_or(usize::MAX))
-    } else {
-        Err(bad(
-            &format!("num_samples is {samples}, outside 1 to {MAX_SAMPLES}"),
-            "200 is a good start.",
-        ))
+    number("num_samples", asked, NUM_SAMPLES, MAX_SAMPLES)
+}
+
+/// A number of a request called `name`, from 1 to `most`; `usual` when it was not given.
+pub(crate) fn number(name: &str, asked: Option<u64>, usual: u64, most: u64) -> Result<usize> {
+    let value = asked.unwrap_or(usual);
+    if (1..=most).contains(&value) {
+        return Ok(usize::try_from(value).unwrap_or(usize::MAX));
     }
+    Err(bad(
+        &format!("{name} is {value}, outside 1 to {most}"),
+        &format!("{usual} is a good start."),
+    ))
+}
+
+/// The confidence level of a request.
+pub(crate) fn ci_level(asked: Option<f64>) -> Result<f64> {
+    let ci_level = asked.unwrap_or(CI_LEVEL);
+    if (0.0..1.0).contains(&ci_level) {
+        return Ok(ci_level);
+    }
+    Err(bad(
+        &format!("ci_level is {ci_level}, and must be at least 0 and less than 1"),
+        "0.95 is usual.",
+    ))
 }
 
 #[cfg(test)]

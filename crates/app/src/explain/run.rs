@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     time::{Duration, Instant},
 };
 
@@ -38,8 +39,21 @@ pub(crate) struct Allowance {
 }
 
 impl Allowance {
+    /// The result of `work`, if there is one by the deadline.
+    pub(crate) async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout_at(self.deadline.into(), work).await {
+            Err(_) => Err(self.late()),
+            Ok(Err(error))
+                if error.code() == Code::PredictTimeout && Instant::now() >= self.deadline =>
+            {
+                Err(self.late())
+            }
+            Ok(result) => result,
+        }
+    }
+
     /// The time was over before anything could be told.
-    pub(crate) fn late(&self) -> Error {
+    fn late(&self) -> Error {
         let cause = format!(
             "the explanation was not done after {} s",
             self.time.as_secs_f64()

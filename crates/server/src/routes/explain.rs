@@ -9,6 +9,8 @@ use luthier_app::{
     influence::{Influence, InfluenceRequest},
 };
 use luthier_gateway::{Part, Timings};
+use luthier_types::Result;
+use serde_json::Value;
 
 use crate::{
     envelope::{Answer, data, timed},
@@ -35,22 +37,20 @@ async fn influence(
     State(app): State<Arc<App>>,
     Json(request): Json<InfluenceRequest>,
 ) -> Response {
-    let timings = Arc::new(Timings::default());
-    let answer: Answer = async {
-        let measured = app.influence(which, request, &timings).await?;
-        let _encoding = timings.start(Part::Encode);
-        Ok(data(measured))
-    }
-    .await;
-    timed(&timings, answer)
+    answered(async |timings| app.influence(which, request, timings).await).await
 }
 
 async fn explain(State(app): State<Arc<App>>, Json(request): Json<ExplainRequest>) -> Response {
+    answered(async |timings| app.explain(request, timings).await).await
+}
+
+/// What `work` gives, with where the time went.
+async fn answered(work: impl AsyncFnOnce(&Arc<Timings>) -> Result<Value>) -> Response {
     let timings = Arc::new(Timings::default());
     let answer: Answer = async {
-        let explained = app.explain(request, &timings).await?;
+        let given = work(&timings).await?;
         let _encoding = timings.start(Part::Encode);
-        Ok(data(explained))
+        Ok(data(given))
     }
     .await;
     timed(&timings, answer)
